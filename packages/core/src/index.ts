@@ -1,0 +1,2 @@
+/** Version of the plugin contract that this package speaks. */
+export const apiVersion: 1 = 1

@@ -1,0 +1,2 @@
+/** Name under which the format is registered. */
+export const name: string = 'qcow2'
