@@ -1,0 +1,94 @@
+import { createRequire } from 'node:module'
+
+/** Options of every native operation. */
+export interface NativeOptions {
+  /**
+   * False: do as a host without the native binding does. Default true, unless the environment has
+   * `IMG_NO_NATIVE=1`.
+   */
+  readonly native?: boolean | undefined
+}
+
+/**
+ * The C library, as far as it is used. Each function returns -1 on failure; `errno` then tells why, and must
+ * be asked before anything else is called. A function that this C library does not have is undefined.
+ */
+export interface LibC {
+  errno(): number
+  readonly lseek: ((fd: number, offset: number, whence: number) => number) | undefined
+  readonly fallocate: ((fd: number, mode: number, offset: number, length: number) => number) | undefined
+  readonly copyFileRange:
+    | ((
+        fdIn: number,
+        inOffset: BigInt64Array,
+        fdOut: number,
+        outOffset: BigInt64Array,
+        length: number,
+      ) => number)
+    | undefined
+  readonly ioctl: ((fd: number, request: number, argument: Uint8Array) => number) | undefined
+  /** `ioctl` whose argument is an int instead of a pointer. */
+  readonly ioctlInt: ((fd: number, request: number, argument: number) => number) | undefined
+  readonly fcntl: ((fd: number, command: number, argument: Uint8Array) => number) | undefined
+}
+
+/** The part of koffi's interface that is used; koffi is optional, so its own types may be missing. */
+interface Koffi {
+  load(path: null): { func(prototype: string): (...args: unknown[]) => unknown }
+  errno(): number
+}
+
+let cached: { readonly libc: LibC | undefined } | undefined
+
+/**
+ * Loads koffi and binds the C library, once a process and thread, on the first call that needs it (loading
+ * takes 14 to 18 ms). Undefined where koffi is not installed, has no binary for this host or is switched off,
+ * and on anything but Linux on x64 and arm64: on macOS and FreeBSD constants and structures differ, and APFS
+ * has told of holes where there was data (GNU coreutils pull request 68), so that nothing is tried there.
+ */
+export function loadLibC(options?: NativeOptions): LibC | undefined {
+  if (options?.native === false) return undefined
+  cached ??= { libc: bind() }
+  return cached.libc
+}
+
+function bind(): LibC | undefined {
+  if (process.platform !== 'linux' || (process.arch !== 'x64' && process.arch !== 'arm64')) return undefined
+  const off = process.env.IMG_NO_NATIVE
+  if (off !== undefined && off !== '' && off !== '0') return undefined
+  try {
+    const koffi = createRequire(import.meta.url)('koffi') as Koffi
+    return bindWith(koffi)
+  } catch {
+    // Not installed, or no binary for this host: every operation has a fallback.
+    return undefined
+  }
+}
+
+function bindWith(koffi: Koffi): LibC {
+  // The running program itself: glibc or musl, whichever Node is linked with.
+  const library = koffi.load(null)
+  const find = (prototype: string): ((...args: unknown[]) => number) | undefined => {
+    try {
+      return library.func(prototype) as (...args: unknown[]) => number
+    } catch {
+      return undefined
+    }
+  }
+  // C declares the last argument of both as variadic; koffi must know, as some ABIs pass it elsewhere.
+  const ioctl = find('int ioctl(int fd, unsigned long request, ...)')
+  const fcntl = find('int fcntl(int fd, int command, ...)')
+  const copy = find('int64_t copy_file_range(int, void *, int, void *, size_t, unsigned int)')
+  return {
+    errno: () => koffi.errno(),
+    // off_t has 64 bits on both architectures, with glibc and with musl.
+    lseek: find('int64_t lseek(int fd, int64_t offset, int whence)'),
+    fallocate: find('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),
+    copyFileRange:
+      copy &&
+      ((fdIn, inOffset, fdOut, outOffset, length) => copy(fdIn, inOffset, fdOut, outOffset, length, 0)),
+    ioctl: ioctl && ((fd, request, argument) => ioctl(fd, request, 'void *', argument)),
+    ioctlInt: ioctl && ((fd, request, argument) => ioctl(fd, request, 'int', argument)),
+    fcntl: fcntl && ((fd, command, argument) => fcntl(fd, command, 'void *', argument)),
+  }
+}
