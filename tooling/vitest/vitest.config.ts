@@ -1,0 +1,3 @@
+import { definePackageTests } from './index.js'
+
+export default definePackageTests()
