@@ -1,2 +1,106 @@
-/** Version of the plugin contract that this package speaks. */
-export const apiVersion: 1 = 1
+/**
+ * Disk images in JavaScript: block devices, clusters, snapshots, the registry of formats, and jobs such as convert.
+ * @packageDocumentation
+ */
+export type { BlockDevice, Extent, ExtentOptions, Preallocation, ResizeOptions } from './block.js'
+export {
+  alignDown,
+  alignUp,
+  checkRange,
+  divideUp,
+  isPowerOfTwo,
+  isPromise,
+  type MaybePromise,
+  maxOffset,
+  readU64BE,
+  readU64LE,
+  viewOf,
+  writeU64BE,
+  writeU64LE,
+} from './bytes.js'
+export type {
+  Allocation,
+  ClusterMap,
+  ClusterRun,
+  CompressedRun,
+  DataRun,
+  UnallocatedRun,
+  ZeroRun,
+} from './cluster.js'
+export { ImageError, type ImageErrorCode, type ImageErrorDetails } from './errors.js'
+export {
+  type CompressionSpec,
+  type CreateContext,
+  type CreateSpec,
+  type Driver,
+  defineFormat,
+  type Format,
+  type FormatInfo,
+  type ImageWriter,
+  type Magic,
+  type Measurement,
+  type MeasureSpec,
+  type OpenContext,
+  type OptionsOf,
+  type Placement,
+  type Probe,
+  type ProbeInput,
+  preallocations,
+  type Reference,
+  type StreamPiece,
+  type StreamReader,
+  type StreamSource,
+} from './format.js'
+export type { DiskImage, ImageInfo } from './image.js'
+export { type Batch, batchBytes, batches, clip, readsZero } from './jobs/batches.js'
+export { type CompareOptions, type CompareResult, compare } from './jobs/compare.js'
+export { concatenate } from './jobs/concatenate.js'
+export { type ConvertOptions, compressHere, convert, convertStream } from './jobs/convert.js'
+export { type CreateOptions, createImage, createWriter, parseCreateOptions } from './jobs/create.js'
+export { type MeasureOptions, measure } from './jobs/measure.js'
+export { asyncMover, emit, type Piece, scanStep, splitZeros } from './jobs/mover.js'
+export { dataRanges, type Range, type RangeOptions } from './jobs/ranges.js'
+export { type StreamOptions, streamImage } from './jobs/stream.js'
+export type { Compress, CopyPlan, JobOptions, Mover, Progress } from './jobs/types.js'
+export { officialFormats } from './official.js'
+export { maxChainDepth, type OpenOptions, openImage } from './open.js'
+export {
+  type BoolOption,
+  type EnumOption,
+  type IntOption,
+  type OptionSpec,
+  type OptionSpecs,
+  parseBool,
+  parseOptions,
+  parseSize,
+  type SizeOption,
+  type StringOption,
+  type ValuesOf,
+} from './options.js'
+export { matchesMagic, type ProbeOptions, probeFormat } from './probe.js'
+export {
+  denyReferences,
+  describe,
+  type OpenedReference,
+  type ReferenceResolver,
+  referencesFrom,
+} from './reference.js'
+export {
+  createRegistry,
+  defaultRegistry,
+  type FormatManifest,
+  type FormatRegistry,
+  type LazyFormat,
+  registerFormat,
+} from './registry.js'
+export { findSnapshot, type SnapshotInfo, type SnapshotStore } from './snapshot.js'
+export {
+  type ForwardSink,
+  type IoOptions,
+  isWritable,
+  type Storage,
+  type StorageExtent,
+  type WritableStorage,
+  type ZeroOptions,
+} from './storage.js'
+export { isZero, zeroBlock, zeroRun } from './zero.js'

@@ -1,0 +1,234 @@
+import { layerExtents } from './access/extents.js'
+import { type Layer, readLayer } from './access/read.js'
+import { UnitCache } from './access/units.js'
+import { discardLayer, writeLayer, writeZeroesLayer } from './access/write.js'
+import type { Extent, ExtentOptions, ResizeOptions } from './block.js'
+import { checkRange, isPromise, maxOffset } from './bytes.js'
+import { ImageError } from './errors.js'
+import type { Driver, Format } from './format.js'
+import type { DiskImage, ImageInfo } from './image.js'
+import type { SnapshotStore } from './snapshot.js'
+import type { IoOptions, Storage, ZeroOptions } from './storage.js'
+
+/** What a disk is made of. */
+export interface DiskParts {
+  readonly format: Format
+  readonly driver: Driver
+  readonly storage: Storage
+  readonly backing?: Disk | undefined
+  readonly writable?: boolean | undefined
+  /** Closing the disk leaves storage and backing open: a snapshot of a disk that stays open. */
+  readonly borrowed?: boolean | undefined
+}
+
+/** The access layer over a driver: all reading, writing and copy-on-write, for every format alike. */
+export class Disk implements DiskImage, Layer {
+  readonly format: Format
+  readonly driver: Driver
+  readonly storage: Storage
+  readonly backing: Disk | undefined
+  readonly units: UnitCache = new UnitCache()
+  readonly blockSize = 512
+  readonly snapshots?: SnapshotStore<DiskImage>
+  readonly write?: (offset: number, bytes: Uint8Array, options?: IoOptions) => Promise<void>
+  readonly writeZeroes?: (offset: number, length: number, options?: ZeroOptions) => Promise<void>
+  readonly discard?: (offset: number, length: number, options?: IoOptions) => Promise<void>
+  readonly resize?: (size: number, options?: ResizeOptions) => Promise<void>
+  readonly flush?: (options?: IoOptions) => Promise<void>
+  readonly #borrowed: boolean
+  #closed: Promise<void> | undefined
+  #turn: Promise<unknown> = Promise.resolve()
+
+  constructor(parts: DiskParts) {
+    this.format = parts.format
+    this.driver = parts.driver
+    this.storage = parts.storage
+    this.backing = parts.backing
+    this.#borrowed = parts.borrowed ?? false
+    const { map, snapshots, resize } = parts.driver
+    if (snapshots) this.snapshots = this.#snapshotStore(snapshots)
+    if (parts.writable !== true) return
+    if (map.allocate) {
+      this.write = (offset, bytes, options) =>
+        this.#change(offset, bytes.length, options, () => writeLayer(this, offset, bytes, options))
+      this.writeZeroes = (offset, length, options) =>
+        this.#change(offset, length, options, () => writeZeroesLayer(this, offset, length, options))
+      this.flush = (options) => this.#inTurn(options, () => this.#flush(options))
+    }
+    if (map.discard) {
+      this.discard = (offset, length, options) =>
+        this.#change(offset, length, options, () => discardLayer(this, offset, length, options))
+    }
+    if (resize) this.resize = (size, options = {}) => this.#inTurn(options, () => this.#resize(size, options))
+  }
+
+  get size(): number {
+    return this.driver.size
+  }
+
+  get clusterSize(): number {
+    return this.driver.map.clusterSize
+  }
+
+  get formatName(): string {
+    return this.format.name
+  }
+
+  get unreadable(): ImageError | undefined {
+    return this.driver.unreadable ?? this.backing?.unreadable
+  }
+
+  async read(offset: number, into: Uint8Array, options?: IoOptions): Promise<void> {
+    this.assertReadable()
+    checkRange(offset, into.length, this.size)
+    const pending = readLayer(this, offset, into, options)
+    if (isPromise(pending)) await pending
+  }
+
+  async *extents(options: ExtentOptions = {}): AsyncGenerator<Extent> {
+    this.assertReadable()
+    const { offset = 0 } = options
+    const length = options.length ?? this.size - offset
+    checkRange(offset, length, this.size)
+    for await (const extent of layerExtents(this, offset, offset + length, options)) {
+      this.#assertOpen()
+      yield extent
+    }
+  }
+
+  async info(): Promise<ImageInfo> {
+    this.#assertOpen()
+    const [specific, snapshots, hostSize] = await Promise.all([
+      this.driver.info(),
+      this.driver.snapshots?.list(),
+      this.storage.hostSize?.(),
+    ])
+    return {
+      ...specific,
+      format: this.format.name,
+      label: this.storage.label,
+      virtualSize: this.size,
+      hostSize,
+      backing: this.driver.backing,
+      snapshots,
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  assertReadable(): void {
+    this.#assertOpen()
+    if (this.driver.unreadable) throw this.driver.unreadable
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) {
+      throw new ImageError('IMG_CLOSED', `${this.storage.label} is closed`, { source: this.storage.label })
+    }
+  }
+
+  /** Changes run one after another: a driver's allocator never sees two at once. */
+  #inTurn<T>(options: IoOptions | undefined, change: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(() => {
+      this.assertReadable()
+      options?.signal?.throwIfAborted()
+      return change()
+    })
+    this.#turn = result.catch(() => undefined)
+    return result
+  }
+
+  async #change(
+    offset: number,
+    length: number,
+    options: IoOptions | undefined,
+    change: () => Promise<void>,
+  ): Promise<void> {
+    this.assertReadable()
+    checkRange(offset, length, this.size)
+    if (length === 0) return
+    return this.#inTurn(options, async () => {
+      checkRange(offset, length, this.size)
+      this.units.clear()
+      try {
+        await change()
+      } finally {
+        this.units.clear()
+      }
+    })
+  }
+
+  async #resize(size: number, options: ResizeOptions): Promise<void> {
+    checkRange(0, size, maxOffset)
+    if (size < this.size && options.shrink !== true) {
+      throw new ImageError('IMG_BAD_OPTION', 'shrinking an image deletes all data beyond its new end', {
+        source: this.storage.label,
+        hint: 'ask for it with --shrink, after making file system and partitions smaller',
+      })
+    }
+    this.units.clear()
+    await this.driver.resize?.(size, options)
+  }
+
+  async #flush(options?: IoOptions): Promise<void> {
+    await this.driver.map.flush?.(options)
+    await this.storage.flush?.(options)
+  }
+
+  async #close(): Promise<void> {
+    try {
+      await this.#turn
+      if (this.flush && this.driver.unreadable === undefined) await this.#flush()
+    } finally {
+      try {
+        await this.driver.close?.()
+      } finally {
+        if (!this.#borrowed) {
+          try {
+            await this.storage.close()
+          } finally {
+            await this.backing?.close()
+          }
+        }
+      }
+    }
+  }
+
+  #snapshotStore(store: SnapshotStore<Driver>): SnapshotStore<DiskImage> {
+    const { create, apply, delete: remove } = store
+    return {
+      list: () => store.list(),
+      open: async (idOrName, options) => {
+        this.#assertOpen()
+        const driver = await store.open(idOrName, options)
+        return new Disk({
+          format: this.format,
+          driver,
+          storage: this.storage,
+          backing: this.backing,
+          borrowed: true,
+        })
+      },
+      ...(create && {
+        create: (name, options) => this.#inTurn(options, () => create.call(store, name, options)),
+      }),
+      ...(apply && {
+        apply: (id, options) =>
+          this.#inTurn(options, async () => {
+            this.units.clear()
+            await apply.call(store, id, options)
+          }),
+      }),
+      ...(remove && {
+        delete: (id, options) => this.#inTurn(options, () => remove.call(store, id, options)),
+      }),
+    }
+  }
+}

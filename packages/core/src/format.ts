@@ -1,0 +1,271 @@
+import type { Preallocation, ResizeOptions } from './block.js'
+import type { MaybePromise } from './bytes.js'
+import type { ClusterMap } from './cluster.js'
+import type { CodecName } from './codecs/codec.js'
+import { ImageError } from './errors.js'
+import type { OptionSpecs, ValuesOf } from './options.js'
+import type { SnapshotStore } from './snapshot.js'
+import type { ForwardSink, IoOptions, Storage, WritableStorage } from './storage.js'
+
+/** Bytes that stand at a place in every file of a format. */
+export interface Magic {
+  /** From the start, or from the end where negative. */
+  readonly offset: number
+  /** The bytes, as hexadecimal digits. */
+  readonly hex: string
+}
+
+/** What a probe may look at. */
+export interface ProbeInput {
+  /** The first bytes, up to {@link Format.probe}'s `head`. */
+  readonly head: Uint8Array
+  /** The last bytes, up to `tail`. Empty where `tail` is absent. */
+  readonly tail: Uint8Array
+  /** Bytes of the whole. */
+  readonly size: number
+  /** Label of the storage: a hint only. */
+  readonly label: string
+}
+
+/** How a format recognises its files without opening anything else. */
+export interface Probe {
+  /** Bytes wanted from the start, at most 1 MiB. */
+  readonly head: number
+  /** Bytes wanted from the end. */
+  readonly tail?: number | undefined
+  /** True where these bytes are of this format, whatever version. Never throws. */
+  matches(input: ProbeInput): boolean
+}
+
+/** A file that an image names: backing file, external data file, extent, parent. */
+export interface Reference {
+  readonly kind: 'backing' | 'data' | 'extent' | 'parent'
+  /** The name as it stands in the image. */
+  readonly name: string
+  /** The format recorded beside it. */
+  readonly format?: string | undefined
+}
+
+/** What a driver tells of an image, as plain JSON-like data. */
+export interface FormatInfo {
+  /** Bytes; absent where the format has no clusters (raw). */
+  readonly clusterSize?: number | undefined
+  readonly encrypted?: boolean | undefined
+  /** Some data is, or may be, compressed (vmdk streamOptimized). */
+  readonly compressed?: boolean | undefined
+  /** Not closed cleanly. */
+  readonly dirty?: boolean | undefined
+  /** Format-specific data under qemu-img's names, kebab-case, in its order. */
+  readonly specific?: Readonly<Record<string, unknown>> | undefined
+  /** More that qemu-img does not show: header extensions, unknown fields. Kebab-case. */
+  readonly extra?: Readonly<Record<string, unknown>> | undefined
+}
+
+/**
+ * One opened image as its format sees it: header, mapping, metadata. Core wraps it into a DiskImage.
+ * A driver never opens its backing file: it names it, and core opens it through the gate.
+ */
+export interface Driver {
+  /** Virtual size in bytes. */
+  readonly size: number
+  readonly map: ClusterMap
+  /** The backing file as stored; absent without one. */
+  readonly backing?: Reference | undefined
+  /** Set where the image can be described but not read (no key, data file not opened). */
+  readonly unreadable?: ImageError | undefined
+  /**
+   * Holes of the storage always show in extents: as zero runs, because they are the format's only notion of zero (raw),
+   * or as marked data runs (an image whose clusters are preallocated). Absent: only on demand, as marked data runs.
+   */
+  readonly holes?: 'zero' | 'mark' | undefined
+  info(options?: IoOptions): MaybePromise<FormatInfo>
+  readonly snapshots?: SnapshotStore<Driver> | undefined
+  /** Changes the virtual size; afterwards `size` tells the new one. */
+  resize?(size: number, options: ResizeOptions): Promise<void>
+  /** Closes what it opened beside the storage given to `open`. */
+  close?(): Promise<void>
+}
+
+/** What `open` is given beside the storage. */
+export interface OpenContext extends IoOptions {
+  /** Checked values of the format's `openOptions`. */
+  readonly options: Readonly<Record<string, unknown>>
+  /** The image is to be changed. Otherwise nothing is ever written to the storage. */
+  readonly writable: boolean
+  /** Only for information: no reference is opened, and the driver is `unreadable` where it would need one. */
+  readonly inspect: boolean
+  /**
+   * Opens a data file or an extent through the caller's gate.
+   * @throws {ImageError} IMG_REFERENCE_DENIED, IMG_REFERENCE_MISSING.
+   */
+  openReference(reference: Reference): Promise<Storage>
+  /** Something the user should know that is no error. */
+  warn(message: string): void
+}
+
+/** What a new image is to be. */
+export interface CreateSpec {
+  /** Virtual size in bytes; undefined where only `finish` will tell (a pipe is being read). */
+  readonly size: number | undefined
+  /** Checked values of the format's `createOptions`, defaults filled in. */
+  readonly options: Readonly<Record<string, unknown>>
+  /** Data is to be compressed (`convert -c`). */
+  readonly compress?: boolean | undefined
+}
+
+/** What `create` and `stream` are given beside target and spec. */
+export interface CreateContext extends IoOptions {
+  /** Makes another file that belongs to the image (data file, extents), through the caller's gate. */
+  createReference(reference: Reference): Promise<WritableStorage>
+  warn(message: string): void
+}
+
+/** Where guest bytes of a new image go. */
+export interface Placement {
+  readonly storage: WritableStorage
+  /** Bytes in that storage. */
+  readonly hostOffset: number
+  /** Guest bytes placed: 1 up to what was asked for. */
+  readonly length: number
+}
+
+/** How data of a new image is compressed: one unit a cluster. */
+export interface CompressionSpec {
+  readonly codec: CodecName
+  /** The codec's own scale; absent: its default. */
+  readonly level?: number
+  /** Logarithm of the DEFLATE window; absent: 15. */
+  readonly windowBits?: number
+}
+
+/**
+ * A new image under construction, filled front to back: what `create` returns and `convert` writes into.
+ * Guest ranges come ascending and never twice; all start at a multiple of `clusterSize`, and end at one or at the size.
+ * What is never placed reads as zeros, or as the backing file. Nothing of the image is valid before `finish`.
+ */
+export interface ImageWriter {
+  /** Bytes in the unit of allocation; 1 where any range can be placed (raw). */
+  readonly clusterSize: number
+  /** Present where `spec.compress` was asked for: clusters are to be compressed this way and given to `placeCompressed`. */
+  readonly compression?: CompressionSpec | undefined
+  /** Gives room for a guest range. The caller writes the bytes there, before `finish`. */
+  place(offset: number, length: number): MaybePromise<Placement>
+  /** Gives room for one compressed cluster of `hostLength` bytes. */
+  placeCompressed?(offset: number, hostLength: number): MaybePromise<Placement>
+  /** Marks a range as zero although a backing file may hold data, or the target garbage. Absent: not placed is zero. */
+  zero?(offset: number, length: number): MaybePromise<void>
+  /** Writes all metadata that is still missing. `size` is given where the spec had none. */
+  finish(options?: { readonly size?: number | undefined } & IoOptions): Promise<void>
+  /** Closes what it opened beside the target. Idempotent; without `finish` before, the image is given up. */
+  close?(): Promise<void>
+}
+
+/** A disk to be written to a forward-only sink: which clusters hold data is known beforehand. */
+export interface StreamSource {
+  /** Virtual size in bytes. */
+  readonly size: number
+  /** Fills the whole of `into` from guest bytes. */
+  read(offset: number, into: Uint8Array, options?: IoOptions): Promise<void>
+  /**
+   * Ranges that hold data, ascending, not touching, in whole units of `unit` bytes (the last may end at the size).
+   * May be called more than once, with the same answer.
+   */
+  dataRanges(unit: number): AsyncIterable<{ readonly offset: number; readonly length: number }>
+}
+
+/** One piece of a disk read from a pipe: ascending offsets; what is left out is zero. */
+export interface StreamPiece {
+  readonly offset: number
+  readonly bytes: Uint8Array
+}
+
+/** A disk read from a pipe. */
+export interface StreamReader {
+  /** Virtual size in bytes, where it is known before the end. */
+  readonly size?: number | undefined
+  pieces(): AsyncIterable<StreamPiece>
+  /** Virtual size in bytes, known once `pieces` has ended. */
+  finalSize(): number
+}
+
+/** Sizes a new image would take, as `qemu-img measure` tells them. */
+export interface Measurement {
+  /** Bytes of the file for the data there is. */
+  readonly required: number
+  /** Bytes of the file were every guest byte written. */
+  readonly fullyAllocated: number
+}
+
+/** What `measure` is asked. */
+export interface MeasureSpec {
+  /** Virtual size in bytes. */
+  readonly size: number
+  readonly options: Readonly<Record<string, unknown>>
+  /** Guest ranges that will need room; undefined: none is known, count as no data. Whole disk where `full`. */
+  dataRanges?(unit: number): AsyncIterable<{ readonly offset: number; readonly length: number }>
+}
+
+/**
+ * A disk-image format: the contract that every plugin fulfils. Capabilities are the members that exist.
+ */
+export interface Format {
+  /** Version of this contract. */
+  readonly apiVersion: 1
+  /** Short lower-case name, as given to `-f` and `-O`. */
+  readonly name: string
+  /** For people. */
+  readonly title: string
+  /** File name extensions with the dot, the usual one first. */
+  readonly extensions: readonly string[]
+  /** Other names accepted for `name`. */
+  readonly aliases?: readonly string[] | undefined
+  /** Bytes that stand in every file; empty where there are none (raw). */
+  readonly magic: readonly Magic[]
+  /** Absent for a format that cannot be recognised (raw). */
+  readonly probe?: Probe | undefined
+  readonly openOptions?: OptionSpecs | undefined
+  /**
+   * Opens an image. Reads only metadata; the storage stays the caller's to close.
+   * @throws {ImageError} IMG_NOT_THIS_FORMAT, IMG_CORRUPT, IMG_TRUNCATED, IMG_UNSUPPORTED, IMG_READ_ONLY, …
+   */
+  open(storage: Storage, context: OpenContext): Promise<Driver>
+  /** Options of `create` under qemu-img's names. Present with `create`. */
+  readonly createOptions?: OptionSpecs | undefined
+  /** Starts a new image in an empty target. An empty image is `create` and then `finish`. */
+  create?(target: WritableStorage, spec: CreateSpec, context: CreateContext): Promise<ImageWriter>
+  /** Writes a whole image in one forward pass. */
+  stream?(sink: ForwardSink, source: StreamSource, spec: CreateSpec, context: CreateContext): Promise<void>
+  /** Reads a disk from a pipe. */
+  readStream?(input: AsyncIterable<Uint8Array>, options: IoOptions & { label: string }): Promise<StreamReader>
+  measure?(spec: MeasureSpec): Promise<Measurement>
+}
+
+/** Preallocation modes in qemu-img's order, for option specs. */
+export const preallocations: readonly Preallocation[] = ['off', 'metadata', 'falloc', 'full']
+
+/**
+ * Declares a format. Checks at run time what types cannot.
+ * @throws {TypeError} where the object is not a format.
+ * @throws {ImageError} IMG_PLUGIN_INCOMPATIBLE for another apiVersion.
+ */
+export function defineFormat<const F extends Format>(format: F): F {
+  if (format.apiVersion !== 1) {
+    throw new ImageError(
+      'IMG_PLUGIN_INCOMPATIBLE',
+      `format ${String((format as Format).name)} is made for another version of @img/core`,
+      {
+        format: (format as Format).name,
+        hint: 'install versions of the plugin and of @img/core that belong together',
+      },
+    )
+  }
+  if (!/^[a-z][a-z0-9-]*$/.test(format.name))
+    throw new TypeError(`format name ${JSON.stringify(format.name)} is not lower-case`)
+  if (typeof format.open !== 'function') throw new TypeError(`format ${format.name} has no open()`)
+  if (format.create && !format.createOptions)
+    throw new TypeError(`format ${format.name} has create() but no createOptions`)
+  return format
+}
+
+/** Create options typed by their specs: `options as CreateOptionsOf<typeof spec>`. */
+export type OptionsOf<S extends OptionSpecs> = ValuesOf<S>

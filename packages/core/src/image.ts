@@ -1,0 +1,38 @@
+import type { BlockDevice } from './block.js'
+import type { ImageError } from './errors.js'
+import type { Driver, Format, FormatInfo, Reference } from './format.js'
+import type { SnapshotInfo, SnapshotStore } from './snapshot.js'
+import type { Storage } from './storage.js'
+
+/** Plain facts of an image. Nothing is opened or decompressed to know them. */
+export interface ImageInfo extends FormatInfo {
+  /** Format name. */
+  readonly format: string
+  /** Label of the storage. */
+  readonly label: string
+  /** Bytes the guest sees. */
+  readonly virtualSize: number
+  /** Bytes allocated by the host, where it can tell. */
+  readonly hostSize?: number | undefined
+  /** As stored in the image. */
+  readonly backing?: Reference | undefined
+  readonly snapshots?: readonly SnapshotInfo[] | undefined
+}
+
+/** An opened image: a block device with a format, perhaps a backing file and snapshots. */
+export interface DiskImage extends BlockDevice {
+  readonly format: Format
+  /** What the format's driver tells; for plugins and tools that know it. */
+  readonly driver: Driver
+  /** The bytes beneath. */
+  readonly storage: Storage
+  /** Unit of allocation in bytes; the block size where there is none. */
+  readonly clusterSize: number
+  /** The backing image, opened; absent without one, or where it was not to be opened. */
+  readonly backing?: DiskImage | undefined
+  /** Why data cannot be read, where it cannot. */
+  readonly unreadable?: ImageError | undefined
+  info(): Promise<ImageInfo>
+  /** Present where the format has internal snapshots. */
+  readonly snapshots?: SnapshotStore<DiskImage> | undefined
+}

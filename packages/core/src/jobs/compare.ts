@@ -1,0 +1,132 @@
+import type { BlockDevice, Extent } from '../block.js'
+import { isZero } from '../zero.js'
+import { readsZero } from './batches.js'
+import type { JobOptions } from './types.js'
+
+/** Options of {@link compare}. */
+export interface CompareOptions extends JobOptions {
+  /** Sizes and allocation must be equal too. */
+  readonly strict?: boolean | undefined
+}
+
+/** What {@link compare} found. */
+export type CompareResult =
+  | {
+      readonly same: true
+      /** One is longer, with zeros where the other has ended. */
+      readonly sizesDiffer: boolean
+    }
+  | {
+      readonly same: false
+      /** Content differs at `offset`; or only, strictly, the size or whether `offset` is allocated. */
+      readonly reason: 'content' | 'size' | 'allocation'
+      /** First guest byte that differs. */
+      readonly offset: number
+    }
+
+const step = 1024 * 1024
+
+interface NodeBuffer {
+  compare(a: Uint8Array, b: Uint8Array): number
+}
+const NodeBuffer = (globalThis as { Buffer?: NodeBuffer }).Buffer
+
+/** Offset of the first byte that differs; -1 where none does. Both must be of one length. */
+export function firstDifference(a: Uint8Array, b: Uint8Array): number {
+  if (NodeBuffer?.compare(a, b) === 0) return -1
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return i
+  return -1
+}
+
+/** A device's extents, looked at by position. */
+class Cursor {
+  readonly #extents: AsyncIterator<Extent>
+  #now: Extent | undefined
+  #done = false
+
+  constructor(device: BlockDevice, options: JobOptions) {
+    this.#extents = device.extents({ holes: true, signal: options.signal })[Symbol.asyncIterator]()
+  }
+
+  /** The extent that holds `offset`; undefined past the end. Offsets must not go back. */
+  async at(offset: number): Promise<Extent | undefined> {
+    while (!this.#done && (this.#now === undefined || this.#now.offset + this.#now.length <= offset)) {
+      const next = await this.#extents.next()
+      if (next.done === true) this.#done = true
+      else this.#now = next.value
+    }
+    return this.#done ? undefined : this.#now
+  }
+
+  async close(): Promise<void> {
+    await this.#extents.return?.()
+  }
+}
+
+/**
+ * Compares what the guest sees in two disks. Ranges that are zero in both are not read. A disk that ends early counts as
+ * zeros from there on.
+ */
+export async function compare(
+  a: BlockDevice,
+  b: BlockDevice,
+  options: CompareOptions = {},
+): Promise<CompareResult> {
+  const { signal, strict = false } = options
+  if (strict && a.size !== b.size) return { same: false, reason: 'size', offset: Math.min(a.size, b.size) }
+  const total = Math.max(a.size, b.size)
+  const [left, right] = [new Cursor(a, options), new Cursor(b, options)]
+  const [bytesA, bytesB] = [new Uint8Array(step), new Uint8Array(step)]
+  try {
+    for (let at = 0; at < total; ) {
+      signal?.throwIfAborted()
+      const [extentA, extentB] = [await left.at(at), await right.at(at)]
+      const end = Math.min(
+        extentA ? extentA.offset + extentA.length : total,
+        extentB ? extentB.offset + extentB.length : total,
+      )
+      if (strict && extentA && extentB && allocated(extentA) !== allocated(extentB)) {
+        return { same: false, reason: 'allocation', offset: at }
+      }
+      const zeroA = extentA === undefined || readsZero(extentA)
+      const zeroB = extentB === undefined || readsZero(extentB)
+      if (zeroA && zeroB) at = end
+      else {
+        const length = Math.min(step, end - at)
+        const differs = await differAt(
+          zeroA ? undefined : a,
+          zeroB ? undefined : b,
+          at,
+          bytesA.subarray(0, length),
+          bytesB.subarray(0, length),
+          options,
+        )
+        if (differs >= 0) return { same: false, reason: 'content', offset: at + differs }
+        at += length
+      }
+      options.onProgress?.({ done: at, total, unit: 'bytes', phase: 'compare' })
+    }
+  } finally {
+    await Promise.all([left.close(), right.close()])
+  }
+  return { same: true, sizesDiffer: a.size !== b.size }
+}
+
+function allocated(extent: Extent): boolean {
+  return extent.kind !== 'unallocated' && !(extent.kind === 'zero' && extent.hostOffset === undefined)
+}
+
+async function differAt(
+  a: BlockDevice | undefined,
+  b: BlockDevice | undefined,
+  offset: number,
+  bytesA: Uint8Array,
+  bytesB: Uint8Array,
+  options: JobOptions,
+): Promise<number> {
+  const io = { signal: options.signal }
+  await Promise.all([a?.read(offset, bytesA, io), b?.read(offset, bytesB, io)])
+  if (a && b) return firstDifference(bytesA, bytesB)
+  const only = a ? bytesA : bytesB
+  return isZero(only) ? -1 : only.findIndex((byte) => byte !== 0)
+}

@@ -1,0 +1,158 @@
+import { isPromise, type MaybePromise } from '../bytes.js'
+import { ImageError } from '../errors.js'
+import type { ImageWriter } from '../format.js'
+import type { IoOptions } from '../storage.js'
+import { zeroRun } from '../zero.js'
+import { type Batch, batches } from './batches.js'
+import type { Compress, Mover } from './types.js'
+
+/** Step of the zero scan where the target has no clusters. */
+export const scanStep = 4096
+
+/** A piece of a batch, ready to be placed. `bytes` absent: zeros. `compressed`: they are one compressed cluster. */
+export interface Piece {
+  readonly offset: number
+  readonly length: number
+  readonly bytes?: Uint8Array | undefined
+  readonly compressed?: boolean | undefined
+}
+
+/**
+ * Splits bytes into runs of data and runs of zeros that are to be left out: whole clusters, and at least `sparse` bytes.
+ */
+export function splitZeros(bytes: Uint8Array, offset: number, unit: number, sparse: number): Piece[] {
+  if (sparse === 0) return [{ offset, length: bytes.length, bytes }]
+  const step = unit > 1 ? unit : scanStep
+  const pieces: Piece[] = []
+  let dataStart = 0
+  for (let at = 0; at < bytes.length; ) {
+    const run = zeroRun(bytes, at, bytes.length, step)
+    const next = at + run.length
+    if (run.zero && (run.length >= sparse || unit > 1)) {
+      if (at > dataStart)
+        pieces.push({
+          offset: offset + dataStart,
+          length: at - dataStart,
+          bytes: bytes.subarray(dataStart, at),
+        })
+      pieces.push({ offset: offset + at, length: run.length })
+      dataStart = next
+    }
+    at = next
+  }
+  if (dataStart < bytes.length) {
+    pieces.push({
+      offset: offset + dataStart,
+      length: bytes.length - dataStart,
+      bytes: bytes.subarray(dataStart),
+    })
+  }
+  return pieces
+}
+
+/** Writes pieces where the writer places them. Pieces must come in ascending order. */
+export async function emit(writer: ImageWriter, piece: Piece, options: IoOptions): Promise<void> {
+  const { offset, length, bytes } = piece
+  if (bytes === undefined) {
+    await writer.zero?.(offset, length)
+    return
+  }
+  if (piece.compressed === true) {
+    const room = await writer.placeCompressed?.(offset, bytes.length)
+    if (room === undefined) throw new ImageError('IMG_UNSUPPORTED', 'this format cannot hold compressed data')
+    await room.storage.write(room.hostOffset, bytes, options)
+    return
+  }
+  for (let at = 0; at < length; ) {
+    const placed = writer.place(offset + at, length - at)
+    const room = isPromise(placed) ? await placed : placed
+    const part = bytes.subarray(at, at + room.length)
+    if (!room.storage.writeSync?.(room.hostOffset, part))
+      await room.storage.write(room.hostOffset, part, options)
+    at += room.length
+  }
+}
+
+/** Cuts the data pieces into clusters and compresses each; what does not shrink stays as it is. */
+export async function compressPieces(
+  pieces: readonly Piece[],
+  writer: ImageWriter,
+  compress: Compress,
+): Promise<Piece[]> {
+  const { clusterSize, compression } = writer
+  if (compression === undefined) return [...pieces]
+  const jobs: (Piece | Promise<Piece>)[] = []
+  for (const piece of pieces) {
+    if (piece.bytes === undefined) {
+      jobs.push(piece)
+      continue
+    }
+    for (let at = 0; at < piece.length; at += clusterSize) {
+      const bytes = piece.bytes.subarray(at, at + clusterSize)
+      jobs.push(
+        compressCluster(piece.offset + at, bytes, clusterSize, (whole) => compress(whole, compression)),
+      )
+    }
+  }
+  return Promise.all(jobs)
+}
+
+async function compressCluster(
+  offset: number,
+  bytes: Uint8Array,
+  clusterSize: number,
+  compress: (whole: Uint8Array) => MaybePromise<Uint8Array>,
+): Promise<Piece> {
+  // A cluster cut by the end of the disk is compressed whole, as readers expect.
+  let whole = bytes
+  if (bytes.length < clusterSize) {
+    whole = new Uint8Array(clusterSize)
+    whole.set(bytes)
+  }
+  const packed = await compress(whole)
+  if (packed.length < clusterSize) return { offset, length: bytes.length, bytes: packed, compressed: true }
+  return { offset, length: bytes.length, bytes }
+}
+
+/** Batches read ahead of the one being written. */
+const depth = 8
+
+/** The mover that works everywhere: reads ahead asynchronously, compresses, places and writes in order. */
+export function asyncMover(compress: Compress): Mover {
+  return async (plan) => {
+    const { writer, signal } = plan
+    const options = { signal }
+    const ahead: { batch: Batch; pieces: Promise<Piece[]> }[] = []
+    const prepare = async (batch: Batch): Promise<Piece[]> => {
+      if (batch.extents.length === 0) return [{ offset: batch.offset, length: batch.length }]
+      const bytes = new Uint8Array(batch.length)
+      await plan.source.read(batch.offset, bytes, options)
+      return compressPieces(
+        splitZeros(bytes, batch.offset, writer.clusterSize, plan.sparse),
+        writer,
+        compress,
+      )
+    }
+    const finishOldest = async (): Promise<void> => {
+      const oldest = ahead.shift()
+      if (oldest === undefined) return
+      for (const piece of await oldest.pieces) {
+        signal?.throwIfAborted()
+        await emit(writer, piece, options)
+      }
+      plan.advance(oldest.batch.length)
+    }
+    try {
+      for await (const batch of batches(plan.extents, writer.clusterSize, plan.sparse === 0)) {
+        signal?.throwIfAborted()
+        const pieces = prepare(batch)
+        pieces.catch(() => undefined)
+        ahead.push({ batch, pieces })
+        if (ahead.length >= depth) await finishOldest()
+      }
+      while (ahead.length > 0) await finishOldest()
+    } finally {
+      await Promise.allSettled(ahead.map(({ pieces }) => pieces))
+    }
+  }
+}

@@ -1,0 +1,135 @@
+import { Disk } from './disk.js'
+import { ImageError } from './errors.js'
+import type { Driver, Format, Reference } from './format.js'
+import type { DiskImage } from './image.js'
+import { parseOptions } from './options.js'
+import { probeFormat } from './probe.js'
+import { denyReferences, describe, type OpenedReference, type ReferenceResolver } from './reference.js'
+import { defaultRegistry, type FormatRegistry } from './registry.js'
+import type { IoOptions, Storage } from './storage.js'
+
+/** Longest backing chain, the image itself included. */
+export const maxChainDepth = 64
+
+/** Options of {@link openImage}. */
+export interface OpenOptions extends IoOptions {
+  /** Default: the default registry. */
+  readonly registry?: FormatRegistry | undefined
+  /** Name of the format, or the format. Absent: found by probing. */
+  readonly format?: string | Format | undefined
+  /** The image is to be changed. Default false. */
+  readonly writable?: boolean | undefined
+  /** Only for `info`: opens no reference at all, and data cannot be read where one would be needed. Default false. */
+  readonly inspect?: boolean | undefined
+  /** Open the backing chain. Default true; never where `inspect`. */
+  readonly chain?: boolean | undefined
+  /** The gate for backing files, data files and extents. Default: deny. */
+  readonly references?: ReferenceResolver | undefined
+  /** Values for the format's open options. */
+  readonly options?: Readonly<Record<string, unknown>> | undefined
+  /** Told what the user should know. */
+  readonly onWarning?: ((message: string) => void) | undefined
+}
+
+/**
+ * Opens an image and, through the gate, its backing chain. The image owns the storage from here on: closing it closes the
+ * storage, also where opening fails.
+ * @throws {ImageError} IMG_UNKNOWN_FORMAT, IMG_PLUGIN_MISSING, IMG_AMBIGUOUS_FORMAT, IMG_CORRUPT, IMG_TRUNCATED,
+ * IMG_UNSUPPORTED, IMG_REFERENCE_DENIED, IMG_REFERENCE_MISSING, IMG_CHAIN_LOOP, …
+ */
+export async function openImage(storage: Storage, options: OpenOptions = {}): Promise<DiskImage> {
+  return openDisk(storage, options, [])
+}
+
+async function openDisk(storage: Storage, options: OpenOptions, above: readonly Storage[]): Promise<Disk> {
+  let driver: Driver | undefined
+  try {
+    const format = await chooseFormat(storage, options)
+    driver = await openDriver(storage, format, options)
+    const follow = driver.backing !== undefined && options.inspect !== true && options.chain !== false
+    const backing = follow
+      ? await openBacking(driver.backing as Reference, storage, options, [...above, storage])
+      : undefined
+    return new Disk({ format, driver, storage, backing, writable: options.writable })
+  } catch (error) {
+    await driver?.close?.().catch(() => undefined)
+    await storage.close().catch(() => undefined)
+    throw error
+  }
+}
+
+function openDriver(storage: Storage, format: Format, options: OpenOptions): Promise<Driver> {
+  const { references = denyReferences, inspect = false, writable = false, signal } = options
+  return format.open(storage, {
+    options: parseOptions(format.openOptions ?? {}, options.options ?? {}, format.name),
+    writable,
+    inspect,
+    signal,
+    async openReference(reference) {
+      const gate = inspect ? denyReferences : references
+      return (await gate.open(reference, storage, { writable, signal })).storage
+    },
+    warn: (message) => options.onWarning?.(message),
+  })
+}
+
+async function chooseFormat(storage: Storage, options: OpenOptions): Promise<Format> {
+  const { format, registry = defaultRegistry } = options
+  if (typeof format === 'object') return format
+  if (format !== undefined) return registry.load(format)
+  const probed = await probeFormat(storage, { registry, signal: options.signal })
+  if (probed !== undefined) return probed
+  if (options.writable === true) {
+    throw new ImageError('IMG_UNKNOWN_FORMAT', `${storage.label}: no format recognises this file`, {
+      source: storage.label,
+      hint: 'if it is a raw disk, say so with -f raw',
+    })
+  }
+  const raw = await registry.load('raw')
+  options.onWarning?.(
+    `${storage.label}: no format recognises this file; it is read as raw. Say -f raw to mean that`,
+  )
+  return raw
+}
+
+async function openBacking(
+  reference: Reference,
+  from: Storage,
+  options: OpenOptions,
+  above: readonly Storage[],
+): Promise<Disk> {
+  if (above.length >= maxChainDepth) {
+    throw new ImageError(
+      'IMG_CHAIN_LOOP',
+      `${from.label}: the backing chain is longer than ${maxChainDepth} images`,
+      { source: from.label },
+    )
+  }
+  const opened = await (options.references ?? denyReferences).open(reference, from, {
+    writable: false,
+    signal: options.signal,
+  })
+  const { storage } = opened
+  if (storage.identity !== undefined && above.some(({ identity }) => identity === storage.identity)) {
+    await storage.close()
+    throw new ImageError(
+      'IMG_CHAIN_LOOP',
+      `${from.label}: ${describe(reference)} is an image above it in the same chain`,
+      {
+        source: from.label,
+      },
+    )
+  }
+  return openDisk(
+    storage,
+    { ...options, format: backingFormat(reference, opened), writable: false, options: {} },
+    above,
+  )
+}
+
+function backingFormat(reference: Reference, opened: OpenedReference): string | undefined {
+  // qemu-img records the node name of the file driver for raw files written by old versions.
+  const recorded =
+    reference.format === 'file' || reference.format === 'host_device' ? 'raw' : reference.format
+  return opened.format ?? recorded
+}

@@ -1,0 +1,135 @@
+import { isPowerOfTwo } from './bytes.js'
+import { ImageError } from './errors.js'
+
+interface Described<T> {
+  /** One line for `-o help`. */
+  readonly help: string
+  /** Value where none is given; absent: undefined. */
+  readonly default?: T
+  /** Not shown by `-o help`. */
+  readonly hidden?: boolean
+}
+/** Bytes, with qemu-img's suffixes. */
+export interface SizeOption extends Described<number> {
+  readonly kind: 'size'
+  readonly min?: number
+  readonly max?: number
+  readonly powerOfTwo?: boolean
+}
+/** A whole number. */
+export interface IntOption extends Described<number> {
+  readonly kind: 'int'
+  readonly min?: number
+  readonly max?: number
+  readonly powerOfTwo?: boolean
+}
+/** on/off, as qemu spells it; true/false and yes/no are understood. */
+export interface BoolOption extends Described<boolean> {
+  readonly kind: 'bool'
+}
+export interface StringOption extends Described<string> {
+  readonly kind: 'string'
+}
+/** One of a few words. */
+export interface EnumOption<V extends string = string> extends Described<V> {
+  readonly kind: 'oneOf'
+  readonly values: readonly V[]
+  /** Other spellings of a value. */
+  readonly aliases?: Readonly<Record<string, V>>
+}
+export type OptionSpec = SizeOption | IntOption | BoolOption | StringOption | EnumOption
+/** Option specs by name: one source for parsing, help, completion, types and docs. */
+export type OptionSpecs = Readonly<Record<string, OptionSpec>>
+
+type ValueOf<S extends OptionSpec> = S extends { kind: 'size' | 'int' }
+  ? number
+  : S extends { kind: 'bool' }
+    ? boolean
+    : S extends { kind: 'oneOf'; values: readonly (infer V)[] }
+      ? V
+      : string
+/** The values that specs describe; undefined where there is no default and none was given. */
+export type ValuesOf<S extends OptionSpecs> = {
+  readonly [K in keyof S]: S[K] extends { default: unknown } ? ValueOf<S[K]> : ValueOf<S[K]> | undefined
+}
+
+const suffixes = 'bkmgtpe'
+
+/**
+ * Parses a size as qemu-img does: digits, an optional fraction, and b, k, M, G, T, P or E (powers of 1024).
+ * Returns bytes, rounded down; undefined where the text is no size or beyond 2^53 - 1.
+ */
+export function parseSize(text: string): number | undefined {
+  if (/^0x[0-9a-f]+$/i.test(text)) return safe(Number.parseInt(text, 16))
+  const match = /^(\d+(?:\.\d*)?|\.\d+)([bkmgtpe]?)(?:ib|b)?$/i.exec(text)
+  if (!match) return undefined
+  const [, digits = '', unit = ''] = match
+  const power = unit === '' ? 0 : suffixes.indexOf(unit.toLowerCase())
+  if (digits.includes('.') && power === 0) return undefined
+  return safe(Math.floor(Number(digits) * 1024 ** power))
+}
+
+function safe(value: number): number | undefined {
+  return Number.isSafeInteger(value) ? value : undefined
+}
+
+/** True, false, or undefined for neither: on/off, yes/no, true/false. */
+export function parseBool(text: string): boolean | undefined {
+  if (['on', 'yes', 'true', 'y'].includes(text)) return true
+  return ['off', 'no', 'false', 'n'].includes(text) ? false : undefined
+}
+
+/**
+ * Checks given values against their specs and fills in the defaults. Texts are parsed.
+ * @throws {ImageError} IMG_BAD_OPTION for an unknown name or an unfit value.
+ */
+export function parseOptions<S extends OptionSpecs>(
+  specs: S,
+  given: Readonly<Record<string, unknown>>,
+  format?: string,
+): ValuesOf<S> {
+  const values: Record<string, unknown> = {}
+  for (const name of Object.keys(given)) {
+    if (!Object.hasOwn(specs, name)) {
+      throw new ImageError('IMG_BAD_OPTION', `Invalid parameter '${name}'`, {
+        format,
+        hint: `known are: ${Object.keys(specs).join(', ') || 'none'}`,
+      })
+    }
+  }
+  for (const [name, spec] of Object.entries(specs)) {
+    const value = given[name]
+    values[name] = value === undefined ? spec.default : parseValue(name, spec, value, format)
+  }
+  return values as ValuesOf<S>
+}
+
+function parseValue(name: string, spec: OptionSpec, value: unknown, format: string | undefined): unknown {
+  const bad = (expected: string): ImageError =>
+    new ImageError('IMG_BAD_OPTION', `Parameter '${name}' expects ${expected}`, { format, hint: spec.help })
+  switch (spec.kind) {
+    case 'bool': {
+      const parsed = typeof value === 'boolean' ? value : parseBool(String(value))
+      if (parsed === undefined) throw bad("'on' or 'off'")
+      return parsed
+    }
+    case 'string':
+      return String(value)
+    case 'oneOf': {
+      const word = spec.aliases?.[String(value)] ?? String(value)
+      if (!spec.values.includes(word)) throw bad(`one of ${spec.values.join(', ')}`)
+      return word
+    }
+    default: {
+      const text = String(value)
+      const parsed = spec.kind === 'size' ? parseSize(text) : /^\d+$/.test(text) ? Number(text) : undefined
+      if (parsed === undefined || !Number.isSafeInteger(parsed)) {
+        throw bad(spec.kind === 'size' ? 'a non-negative number below 2^53' : 'a number')
+      }
+      const { min = 0, max = Number.MAX_SAFE_INTEGER } = spec
+      if (parsed < min || parsed > max) throw bad(`a value from ${min} to ${max}`)
+      if (spec.powerOfTwo && !isPowerOfTwo(parsed)) throw bad('a power of two')
+      return parsed
+    }
+  }
+}
