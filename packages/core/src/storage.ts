@@ -54,6 +54,12 @@ export interface Storage extends AsyncDisposable {
   writeZeroes?(offset: number, length: number, options?: ZeroOptions): Promise<void>
   /** Says that the content of a range is no longer needed. What it reads as afterwards is not told. */
   discard?(offset: number, length: number, options?: IoOptions): Promise<void>
+  /**
+   * Makes the host reserve room for a range, growing the storage where it ends past `size`; what was not written reads
+   * as zeros. `falloc`: room only; `full`: by writing zeros. Absent: the host cannot, beyond plain writing.
+   * @throws {ImageError} IMG_NO_SPACE, IMG_IO.
+   */
+  preallocate?(offset: number, length: number, mode: 'falloc' | 'full', options?: IoOptions): Promise<void>
   /** Makes everything written so far survive a power cut. */
   flush?(options?: IoOptions): Promise<void>
   /** Holes and data of a range, ascending, gap-free, merged; absent where the host cannot tell. */

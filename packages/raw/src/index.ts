@@ -1,1 +1,10 @@
-export { name } from './format.js'
+/**
+ * Raw disk images for the toolkit: importing this registers the format.
+ * @packageDocumentation
+ */
+import { registerFormat } from '@img/core'
+import { raw } from './format.js'
+
+registerFormat(raw)
+
+export { raw }
