@@ -2,6 +2,8 @@
  * Disk images in JavaScript: block devices, clusters, snapshots, the registry of formats, and jobs such as convert.
  * @packageDocumentation
  */
+
+export { decompressUnit } from './access/units.js'
 export type { BlockDevice, Extent, ExtentOptions, Preallocation, ResizeOptions } from './block.js'
 export {
   alignDown,
@@ -27,6 +29,7 @@ export type {
   UnallocatedRun,
   ZeroRun,
 } from './cluster.js'
+export { type Codec, type CodecName, type CompressOptions, codecIfReady, loadCodec } from './codecs/index.js'
 export { ImageError, type ImageErrorCode, type ImageErrorDetails } from './errors.js'
 export {
   type CompressionSpec,

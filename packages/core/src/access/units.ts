@@ -1,5 +1,6 @@
 import { isPromise, type MaybePromise } from '../bytes.js'
 import type { CompressedRun } from '../cluster.js'
+import type { Codec } from '../codecs/codec.js'
 import { loadCodec } from '../codecs/index.js'
 import { ImageError } from '../errors.js'
 import type { IoOptions } from '../storage.js'
@@ -65,30 +66,30 @@ export function readUnit(run: CompressedRun, format: string, options?: IoOptions
   }
   const input = new Uint8Array(length)
   const codec = loadCodec(run.codec)
-  if (!isPromise(codec) && storage.readSync?.(hostOffset, input)) return decompress(run, format, codec, input)
+  if (!isPromise(codec) && storage.readSync?.(hostOffset, input)) return decompressUnit(run, codec, input)
   return Promise.all([codec, storage.read(hostOffset, input, options)]).then(([ready]) =>
-    decompress(run, format, ready, input),
+    decompressUnit(run, ready, input),
   )
 }
 
-function decompress(
+/**
+ * Decompresses the unit of a run, into `into` where given.
+ * @throws {ImageError} IMG_CORRUPT with the host offset.
+ */
+export function decompressUnit(
   run: CompressedRun,
-  format: string,
-  codec: { decompress(input: Uint8Array, outputLength: number): Uint8Array },
+  codec: Codec,
   input: Uint8Array,
+  into?: Uint8Array,
 ): Uint8Array {
   try {
-    return codec.decompress(input, run.unitLength)
+    return codec.decompress(input, run.unitLength, into)
   } catch (cause) {
-    throw new ImageError(
-      'IMG_CORRUPT',
-      `compressed data at offset ${run.hostOffset} of ${run.storage.label} is damaged: ${(cause as Error).message}`,
-      {
-        format,
-        source: run.storage.label,
-        offset: run.hostOffset,
-        cause,
-      },
-    )
+    const message = `compressed data at offset ${run.hostOffset} of ${run.storage.label} is damaged`
+    throw new ImageError('IMG_CORRUPT', `${message}: ${(cause as Error).message}`, {
+      source: run.storage.label,
+      offset: run.hostOffset,
+      cause,
+    })
   }
 }
