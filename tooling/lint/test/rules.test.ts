@@ -218,6 +218,7 @@ test('the workspace: lockfile without URLs, one scope, documented and tested err
     'docs/errors.md': '# Errors\n\n## IMG_A\n\n## `IMG_B`\n',
     'packages/core/package.json': { name: '@img/core', dependencies: { pako: '^3.0.0' } },
     'packages/core/src/errors.ts': "export type Code = 'IMG_A' | 'IMG_B'\n",
+    'packages/core/src/a.ts': "throw new ImageError('IMG_A'); throw new ImageError('IMG_B')",
     'packages/core/test/a.test.ts': "'IMG_A IMG_B'",
   }
   expect(checkWorkspace(folder(files))).toEqual([])
@@ -230,6 +231,7 @@ test('the workspace: lockfile without URLs, one scope, documented and tested err
     [{ 'docs/errors.md': '## IMG_A\n' }, 'has no heading for IMG_B'],
     [{ 'docs/errors.md': '## IMG_A\n## IMG_B\n## IMG_C\n' }, 'IMG_C is no error code'],
     [{ 'packages/core/test/a.test.ts': "'IMG_A'" }, 'no test mentions IMG_B'],
+    [{ 'packages/core/src/a.ts': "'IMG_A'" }, 'nothing throws IMG_B'],
     [
       { 'packages/raw/package.json': { name: '@img/raw', devDependencies: { pako: '^2.0.0' } } },
       'pako is ^2.0.0 here',
