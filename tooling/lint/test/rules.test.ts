@@ -178,7 +178,7 @@ test('a format package says what it is', () => {
     peerDependencies: { '@img/core': 'workspace:^' },
     devDependencies: { '@img/core': 'workspace:*', vitest: 'catalog:' },
   }
-  const files = { 'src/index.ts': '', 'src/format.ts': '' }
+  const files = { 'src/index.ts': '', 'src/format.ts': '', LICENSE: 'MIT' }
   expect(checkManifest(pkg(manifest, files))).toEqual([])
   const broken: [object, string][] = [
     [

@@ -6,9 +6,8 @@ import { formatMessage } from 'publint/utils'
 import { assert, run } from './run.js'
 
 /** The pnpm that runs this script, else the one on the PATH. */
-const pnpm = /\.c?js$/.test(process.env.npm_execpath ?? '')
-  ? [process.execPath, /** @type {string} */ (process.env.npm_execpath)]
-  : ['pnpm']
+const execpath = process.env.npm_execpath ?? ''
+const pnpm = /pnpm\.c?js$/.test(execpath) ? [process.execPath, execpath] : ['pnpm']
 
 /**
  * Packs every package that is published, and checks what is in the tarballs.
@@ -57,7 +56,6 @@ async function checkTarball(dir, tarball) {
   }
   const bytes = readFileSync(tarball)
   const { messages, pkg } = await publint({
-    pkgDir: dir,
     pack: { tarball: bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) },
     level: 'warning',
   })

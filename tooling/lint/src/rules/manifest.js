@@ -24,6 +24,10 @@ export function checkManifest(pkg) {
   for (const needed of ['dist', 'src', 'README.md', 'CHANGELOG.md']) {
     want(manifest.files?.includes(needed), `files must list ${needed}`)
   }
+  want(
+    existsSync(join(pkg.dir, 'LICENSE')),
+    'LICENSE is missing beside it: pnpm packs the file of the package only',
+  )
   for (const script of ['preinstall', 'install', 'postinstall', 'prepare']) {
     want(!manifest.scripts?.[script], `no ${script} script: installing runs nothing`)
   }
