@@ -6,7 +6,7 @@
  * @property {number} numFailedTests
  * @property {number} numPendingTests
  * @property {number} numTodoTests
- * @property {{ status: string, assertionResults: { status: string }[] }[]} testResults
+ * @property {{ name: string, status: string, assertionResults: { status: string, fullName: string }[] }[]} testResults
  */
 
 /**
@@ -42,4 +42,29 @@ export function sumReports(reports) {
     return `${name.padEnd(width)}  ${report ? text : 'left no report'}`
   })
   return { lines, total }
+}
+
+/**
+ * A line for each test that did not pass, failures last.
+ * @param {readonly { name: string, report: Report | undefined }[]} reports
+ * @returns {string[]}
+ */
+export function notPassed(reports) {
+  /** @type {string[]} */
+  const skipped = []
+  /** @type {string[]} */
+  const failed = []
+  for (const { name, report } of reports) {
+    for (const file of report?.testResults ?? []) {
+      const tests = file.assertionResults.filter(({ status }) => status !== 'passed')
+      for (const { status, fullName } of tests) {
+        const [list, word] = status === 'failed' ? [failed, 'failed'] : [skipped, 'skipped']
+        list.push(`${word}  ${name}: ${fullName}`)
+      }
+      if (file.status === 'failed' && !tests.some(({ status }) => status === 'failed')) {
+        failed.push(`failed  ${name}: ${file.name} does not load`)
+      }
+    }
+  }
+  return [...skipped, ...failed]
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { countsOf, sumReports } from '../summary.js'
+import { countsOf, notPassed, sumReports } from '../summary.js'
 
 const report = {
   numPassedTests: 3,
@@ -7,9 +7,20 @@ const report = {
   numPendingTests: 2,
   numTodoTests: 1,
   testResults: [
-    { status: 'failed', assertionResults: [{ status: 'failed' }, { status: 'passed' }] },
-    { status: 'failed', assertionResults: [] },
-    { status: 'passed', assertionResults: [{ status: 'passed' }] },
+    {
+      name: '/a.test.ts',
+      status: 'failed',
+      assertionResults: [
+        { status: 'failed', fullName: 'adds' },
+        { status: 'passed', fullName: 'subtracts' },
+      ],
+    },
+    { name: '/b.test.ts', status: 'failed', assertionResults: [] },
+    {
+      name: '/c.test.ts',
+      status: 'passed',
+      assertionResults: [{ status: 'pending', fullName: 'needs qemu-img' }],
+    },
   ],
 }
 
@@ -24,4 +35,12 @@ test('the sum counts a missing report as a failure', () => {
   ])
   expect(lines).toEqual(['packages/raw  3 passed, 2 failed, 3 skipped', 'apps/cli      left no report'])
   expect(total).toEqual({ passed: 3, failed: 3, skipped: 3 })
+})
+
+test('what did not pass is named, failures last', () => {
+  expect(notPassed([{ name: 'packages/raw', report }])).toEqual([
+    'skipped  packages/raw: needs qemu-img',
+    'failed  packages/raw: adds',
+    'failed  packages/raw: /b.test.ts does not load',
+  ])
 })
