@@ -106,4 +106,9 @@ export {
   type WritableStorage,
   type ZeroOptions,
 } from './storage.js'
+export { type BlobOptions, blobStorage } from './storage/blob.js'
+export type { BlockOptions } from './storage/block-storage.js'
+export { type StorageSource, storageFrom } from './storage/custom.js'
+export { type MemoryOptions, type MemoryStorage, memoryStorage } from './storage/memory.js'
+export { sliceStorage } from './storage/slice.js'
 export { isZero, zeroBlock, zeroRun } from './zero.js'
