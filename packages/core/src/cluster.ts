@@ -27,6 +27,9 @@ export interface ZeroRun {
 export interface UnallocatedRun {
   readonly kind: 'unallocated'
   readonly length: number
+  /** Where room is kept for them all the same (unallocated subclusters of an allocated qcow2 cluster). */
+  readonly storage?: Storage | undefined
+  readonly hostOffset?: number | undefined
 }
 
 /** Guest bytes inside one compressed unit (a qcow2 cluster, a VMDK grain). */

@@ -79,10 +79,9 @@ function continues(last: Extent, next: Extent): boolean {
   if (last.depth !== next.depth) return false
   switch (last.kind) {
     case 'unallocated':
-      return next.kind === 'unallocated'
     case 'zero':
       return (
-        next.kind === 'zero' &&
+        next.kind === last.kind &&
         last.storage === next.storage &&
         last.hostOffset === sameHost(next.hostOffset, last.length)
       )

@@ -74,6 +74,6 @@ export function clip(extent: Extent, start: number, end: number): Extent {
   const skip = start - extent.offset
   const moved = { offset: start, length: end - start }
   if (extent.kind === 'compressed') return { ...extent, ...moved, unitOffset: extent.unitOffset + skip }
-  if (extent.kind === 'unallocated' || extent.hostOffset === undefined) return { ...extent, ...moved }
+  if (extent.hostOffset === undefined) return { ...extent, ...moved }
   return { ...extent, ...moved, hostOffset: extent.hostOffset + skip }
 }

@@ -1,0 +1,230 @@
+import {
+  alignDown,
+  type ClusterMap,
+  type Driver,
+  type ImageError,
+  type OpenContext,
+  type Reference,
+  type Storage,
+} from '@img/core'
+import { corrupt, hex, qcow2Error, truncated } from './errors.js'
+import { ExtensionType, stringExtension } from './extensions.js'
+import { Autoclear, Incompatible } from './features.js'
+import { CryptMethod, type Header, headerClusterSize, parseHeader } from './header.js'
+import { describeImage } from './info.js'
+import { MAX_BACKING_FORMAT_BYTES, SECTOR } from './limits.js'
+import { type MappedImage, Qcow2Map } from './mapping.js'
+import { checkSnapshot, readSnapshots, type Snapshot, snapshotStore } from './snapshot.js'
+import { L1Table, L2Cache } from './tables.js'
+
+/** Bytes of the first read: the whole header area for clusters up to 64 KiB. */
+const HEAD_BYTES = 65536
+
+const decoder = new TextDecoder()
+
+/**
+ * Reads and checks the header of an image.
+ * @throws {ImageError} as {@link parseHeader}.
+ */
+export async function readHeader(
+  storage: Storage,
+  context: Pick<OpenContext, 'signal'> = {},
+): Promise<Header> {
+  const { label, size } = storage
+  const read = async (length: number): Promise<Uint8Array> => {
+    const bytes = new Uint8Array(Math.min(length, size))
+    if (storage.readSync?.(0, bytes) !== true) await storage.read(0, bytes, context)
+    return bytes
+  }
+  let bytes = await read(HEAD_BYTES)
+  const clusterSize = headerClusterSize(bytes, label)
+  if (clusterSize > HEAD_BYTES) bytes = await read(clusterSize)
+  return parseHeader(bytes.subarray(0, clusterSize), label)
+}
+
+/**
+ * Opens an image for reading. References are opened only through the context.
+ * @throws {ImageError} IMG_NOT_THIS_FORMAT, IMG_CORRUPT, IMG_TRUNCATED, IMG_UNSUPPORTED, IMG_UNSUPPORTED_SIZE,
+ * IMG_REFERENCE_DENIED, IMG_REFERENCE_MISSING.
+ */
+export async function openQcow2(storage: Storage, context: OpenContext): Promise<Driver> {
+  const header = await readHeader(storage, context)
+  const { label } = storage
+  if (context.writable) {
+    throw qcow2Error(
+      'IMG_UNSUPPORTED',
+      'qcow2 images cannot be written in place yet',
+      label,
+      undefined,
+      'open it for reading, or convert it to a new image',
+    )
+  }
+  if (header.l1TableOffset + header.l1Size * 8 > storage.size) {
+    const where = hex(header.l1TableOffset)
+    throw truncated(
+      `L1 table at ${where} ends past the end of the file (${storage.size} bytes)`,
+      label,
+      header.l1TableOffset,
+    )
+  }
+  const size = alignDown(header.size, SECTOR)
+  if (size !== header.size) {
+    context.warn(
+      `${label}: the virtual size, ${header.size} bytes, is no multiple of ${SECTOR}; as in QEMU, ` +
+        `the last ${header.size - size} bytes are not part of the disk`,
+    )
+  }
+  const snapshots = await readSnapshots(storage, header, size, context)
+  const dataFile = await openDataFile(storage, header, context)
+  const backing = backingReference(header, label)
+  const unreadable = dataFile.error ?? encryptionError(header, label)
+  return new Qcow2Driver({
+    image: {
+      header,
+      storage,
+      data: dataFile.storage ?? storage,
+      cache: new L2Cache(storage, 2 ** header.clusterBits),
+    },
+    size,
+    snapshots,
+    backing,
+    unreadable,
+    holes: context.inspect ? undefined : await holesShown(storage, header),
+    dataFile: dataFile.storage,
+  })
+}
+
+function backingReference(header: Header, source: string): Reference | undefined {
+  if (header.backingFile === undefined) return undefined
+  const format = stringExtension(header.extensions, ExtensionType.backingFormat)
+  if (format !== undefined && format.length > MAX_BACKING_FORMAT_BYTES) {
+    throw corrupt(`backing format name of ${format.length} bytes is too long`, source)
+  }
+  // An empty name is one that is not known.
+  return { kind: 'backing', name: decoder.decode(header.backingFile), format: format || undefined }
+}
+
+/** Specification: Header, incompatible_features bit 2; External data file name string. */
+async function openDataFile(
+  storage: Storage,
+  header: Header,
+  context: OpenContext,
+): Promise<{ readonly storage?: Storage; readonly error?: ImageError }> {
+  const { label } = storage
+  if (!header.incompatibleFeatures.has(Incompatible.dataFile)) {
+    if (header.autoclearFeatures.has(Autoclear.rawDataFile)) {
+      throw corrupt('data-file-raw requires a data file', label, 88)
+    }
+    return {}
+  }
+  const name = stringExtension(header.extensions, ExtensionType.dataFile)
+  if (context.inspect) {
+    const named =
+      name === undefined ? 'an external data file' : `the external data file ${JSON.stringify(name)}`
+    return {
+      error: qcow2Error('IMG_REFERENCE_DENIED', `the data is in ${named}, which was not opened`, label),
+    }
+  }
+  if (name === undefined || name === '') {
+    throw qcow2Error(
+      'IMG_REFERENCE_MISSING',
+      'the image needs an external data file but does not name it',
+      label,
+    )
+  }
+  return { storage: await context.openReference({ kind: 'data', name, format: 'raw' }) }
+}
+
+function encryptionError(header: Header, source: string): ImageError | undefined {
+  if (header.cryptMethod === CryptMethod.none) return undefined
+  const method = header.cryptMethod === CryptMethod.luks ? 'LUKS' : 'AES'
+  return qcow2Error(
+    'IMG_UNSUPPORTED',
+    `the image is encrypted (${method}), and decryption is not supported yet`,
+    source,
+    32,
+    'decrypt it with qemu-img convert --image-opts',
+  )
+}
+
+/**
+ * True data runs are looked into for holes where the image is much larger than what the host has allocated for it: its
+ * clusters were preallocated. QEMU decides by the same threshold.
+ */
+async function holesShown(storage: Storage, header: Header): Promise<'mark' | undefined> {
+  const hostSize = await storage.hostSize?.()
+  if (hostSize === undefined) return undefined
+  const clusterSize = 2 ** header.clusterBits
+  const allocated = Math.floor(hostSize / clusterSize)
+  const threshold = Math.max(Math.floor((allocated * 10) / 9), allocated + 2)
+  return Math.floor(storage.size / clusterSize) >= threshold ? 'mark' : undefined
+}
+
+interface DriverParts {
+  readonly image: MappedImage
+  readonly size: number
+  readonly snapshots: readonly Snapshot[]
+  readonly backing: Reference | undefined
+  readonly unreadable: ImageError | undefined
+  readonly holes: 'mark' | undefined
+  /** Opened by the driver, and closed with it. */
+  readonly dataFile: Storage | undefined
+}
+
+/** An opened image, or one of its snapshots. */
+class Qcow2Driver implements Driver {
+  readonly size: number
+  readonly map: ClusterMap
+  readonly backing: Reference | undefined
+  readonly unreadable: ImageError | undefined
+  readonly holes: 'mark' | undefined
+  readonly snapshots: NonNullable<Driver['snapshots']>
+  readonly #parts: DriverParts
+
+  constructor(parts: DriverParts, snapshot?: Snapshot) {
+    const { image, size, backing, unreadable, holes } = parts
+    const { header, storage } = image
+    this.#parts = parts
+    this.size = snapshot?.virtualSize ?? size
+    this.backing = backing
+    this.unreadable = unreadable
+    this.holes = holes
+    const { l1TableOffset, l1Size } = snapshot ?? header
+    this.map = unreadable
+      ? refusingMap(2 ** header.clusterBits, unreadable)
+      : new Qcow2Map(image, new L1Table(storage, l1TableOffset, l1Size))
+    this.snapshots = snapshotStore(parts.snapshots, storage.label, (chosen) => this.#openSnapshot(chosen))
+  }
+
+  info(options?: Pick<OpenContext, 'signal'>): ReturnType<typeof describeImage> {
+    const { header, storage } = this.#parts.image
+    return describeImage(storage, header, options)
+  }
+
+  async close(): Promise<void> {
+    await this.#parts.dataFile?.close()
+  }
+
+  #openSnapshot(snapshot: Snapshot): Driver {
+    const { image } = this.#parts
+    checkSnapshot(snapshot, image.header, image.storage)
+    if (image.header.incompatibleFeatures.has(Incompatible.dataFile)) {
+      // Host and guest offsets are equal there, so that a snapshot could only show what the disk holds now.
+      throw corrupt(
+        'internal snapshots cannot exist in an image with an external data file',
+        image.storage.label,
+      )
+    }
+    return new Qcow2Driver({ ...this.#parts, dataFile: undefined }, snapshot)
+  }
+}
+
+/** The map of an image that cannot be read: whoever asks gets the reason. */
+function refusingMap(clusterSize: number, reason: ImageError): ClusterMap {
+  return {
+    clusterSize,
+    lookup() {
+      throw reason
+    },
+  }
+}

@@ -1,0 +1,185 @@
+import type { Storage } from '@img/core'
+import { hex, truncated } from './errors.js'
+
+/**
+ * A piece of an L1 or L2 table: 64-bit big-endian entries as pairs of 32-bit words, [high, low] each. Bit n of the
+ * specification is bit n of low, or bit n - 32 of high.
+ */
+export type TablePart = Uint32Array
+
+const littleEndian = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1
+
+interface Swappable {
+  swap32(): unknown
+}
+interface NodeBufferType {
+  from(buffer: ArrayBufferLike, offset: number, length: number): Swappable
+}
+const NodeBuffer = (globalThis as { Buffer?: NodeBufferType }).Buffer
+
+/** Turns table bytes into words, in place. The length must be a multiple of 4. */
+export function tableWords(bytes: Uint8Array): TablePart {
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4)
+  if (!littleEndian) return words
+  if (NodeBuffer !== undefined) {
+    // An order of magnitude faster than the loop; tables of a large disk are hundreds of megabytes.
+    NodeBuffer.from(bytes.buffer, bytes.byteOffset, bytes.length).swap32()
+    return words
+  }
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  for (let i = 0; i < words.length; i++) words[i] = view.getUint32(i * 4)
+  return words
+}
+
+/** Reads a piece of a table at once; undefined where the storage cannot. */
+function readNow(storage: Storage, offset: number, length: number, what: string): TablePart | undefined {
+  checkInside(storage, offset, length, what)
+  if (storage.readSync === undefined) return undefined
+  const bytes = new Uint8Array(length)
+  return storage.readSync(offset, bytes) ? tableWords(bytes) : undefined
+}
+
+async function readLater(storage: Storage, offset: number, length: number): Promise<TablePart> {
+  const bytes = new Uint8Array(length)
+  await storage.read(offset, bytes)
+  return tableWords(bytes)
+}
+
+function checkInside(storage: Storage, offset: number, length: number, what: string): void {
+  if (offset + length <= storage.size) return
+  throw truncated(
+    `${what} at ${hex(offset)} ends past the end of the file, ${storage.size} bytes`,
+    storage.label,
+    offset,
+  )
+}
+
+/** Entries of an L1 table in a page: 64 KiB. */
+export const L1_PAGE_ENTRIES = 8192
+
+/** All of a page that holds no entry: the large tables of huge, empty disks take no memory. */
+const zeroPage: TablePart = new Uint32Array(0)
+
+/** An L1 table, read page by page when needed and then kept; at most 32 MiB, by the limit of the format. */
+export class L1Table {
+  readonly offset: number
+  readonly entries: number
+  readonly #storage: Storage
+  readonly #pages: (TablePart | undefined)[]
+  readonly #loading = new Map<number, Promise<unknown>>()
+
+  /** Offset: bytes in `storage`. The caller has checked the count against the limit. */
+  constructor(storage: Storage, offset: number, entries: number) {
+    this.#storage = storage
+    this.offset = offset
+    this.entries = entries
+    this.#pages = new Array(Math.ceil(entries / L1_PAGE_ENTRIES)).fill(undefined)
+  }
+
+  /**
+   * A page that is loaded or can be read at once, else undefined. Length 0: none of its entries is set.
+   * @throws {ImageError} IMG_TRUNCATED.
+   */
+  page(index: number): TablePart | undefined {
+    const loaded = this.#pages[index]
+    if (loaded !== undefined) return loaded
+    const { offset, length } = this.#range(index)
+    const words = readNow(this.#storage, offset, length, 'L1 table')
+    return words && this.#keep(index, words)
+  }
+
+  /** Loads a page. */
+  load(index: number): Promise<unknown> {
+    let loading = this.#loading.get(index)
+    if (loading === undefined) {
+      const { offset, length } = this.#range(index)
+      loading = readLater(this.#storage, offset, length)
+        .then((words) => this.#keep(index, words))
+        .finally(() => this.#loading.delete(index))
+      this.#loading.set(index, loading)
+    }
+    return loading
+  }
+
+  #range(index: number): { offset: number; length: number } {
+    const first = index * L1_PAGE_ENTRIES
+    return {
+      offset: this.offset + first * 8,
+      length: Math.min(L1_PAGE_ENTRIES, this.entries - first) * 8,
+    }
+  }
+
+  #keep(index: number, words: TablePart): TablePart {
+    const page = words.every((word) => word === 0) ? zeroPage : words
+    this.#pages[index] = page
+    return page
+  }
+}
+
+/** Bytes in the largest slice of an L2 table that is read at once. */
+export const MAX_SLICE_BYTES = 65536
+/** Bytes of L2 slices kept: with 64 KiB clusters they map 128 GiB. */
+export const L2_CACHE_BYTES: number = 16 * 1024 * 1024
+
+interface Slice {
+  readonly words: TablePart
+  used: boolean
+}
+
+/** Slices of L2 tables by their byte offset in the file, shared by the active disk and its snapshots. */
+export class L2Cache {
+  /** Bytes in a slice: an L2 table, or an even part of a large one. */
+  readonly sliceBytes: number
+  readonly #storage: Storage
+  readonly #capacity: number
+  readonly #slices = new Map<number, Slice>()
+  readonly #loading = new Map<number, Promise<unknown>>()
+
+  constructor(storage: Storage, clusterSize: number) {
+    this.#storage = storage
+    this.sliceBytes = Math.min(clusterSize, MAX_SLICE_BYTES)
+    this.#capacity = L2_CACHE_BYTES / this.sliceBytes
+  }
+
+  /**
+   * The slice at that offset if it is cached or can be read at once, else undefined.
+   * @throws {ImageError} IMG_TRUNCATED.
+   */
+  slice(offset: number): TablePart | undefined {
+    const cached = this.#slices.get(offset)
+    if (cached !== undefined) {
+      cached.used = true
+      return cached.words
+    }
+    const words = readNow(this.#storage, offset, this.sliceBytes, 'L2 table')
+    if (words !== undefined) this.#keep(offset, words)
+    return words
+  }
+
+  /** Loads the slice at that offset. */
+  load(offset: number): Promise<unknown> {
+    let loading = this.#loading.get(offset)
+    if (loading === undefined) {
+      loading = readLater(this.#storage, offset, this.sliceBytes)
+        .then((words) => this.#keep(offset, words))
+        .finally(() => this.#loading.delete(offset))
+      this.#loading.set(offset, loading)
+    }
+    return loading
+  }
+
+  #keep(offset: number, words: TablePart): void {
+    while (this.#slices.size >= this.#capacity) this.#evict()
+    this.#slices.set(offset, { words, used: true })
+  }
+
+  /** Second chance: the oldest slice goes unless it was used since it came or was spared last. */
+  #evict(): void {
+    for (const [offset, slice] of this.#slices) {
+      this.#slices.delete(offset)
+      if (!slice.used) return
+      slice.used = false
+      this.#slices.set(offset, slice)
+    }
+  }
+}
