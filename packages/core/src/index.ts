@@ -97,6 +97,14 @@ export {
   registerFormat,
 } from './registry.js'
 export { findSnapshot, type SnapshotInfo, type SnapshotStore } from './snapshot.js'
+export { type BlobOptions, blobStorage } from './storage/blob.js'
+export type { BlockOptions } from './storage/block-storage.js'
+export { type StorageSource, storageFrom } from './storage/custom.js'
+export { type HttpOptions, httpStorage } from './storage/http.js'
+export type { Fetch } from './storage/http-client.js'
+export { type MemoryOptions, type MemoryStorage, memoryStorage } from './storage/memory.js'
+export type { RetryOptions } from './storage/retry.js'
+export { sliceStorage } from './storage/slice.js'
 export {
   type ForwardSink,
   type IoOptions,
@@ -106,9 +114,4 @@ export {
   type WritableStorage,
   type ZeroOptions,
 } from './storage.js'
-export { type BlobOptions, blobStorage } from './storage/blob.js'
-export type { BlockOptions } from './storage/block-storage.js'
-export { type StorageSource, storageFrom } from './storage/custom.js'
-export { type MemoryOptions, type MemoryStorage, memoryStorage } from './storage/memory.js'
-export { sliceStorage } from './storage/slice.js'
 export { isZero, zeroBlock, zeroRun } from './zero.js'
