@@ -3,6 +3,7 @@ import type { MaybePromise } from './bytes.js'
 import type { ClusterMap } from './cluster.js'
 import type { CodecName } from './codecs/codec.js'
 import { ImageError } from './errors.js'
+import type { DiskImage } from './image.js'
 import type { OptionSpecs, ValuesOf } from './options.js'
 import type { SnapshotStore } from './snapshot.js'
 import type { ForwardSink, IoOptions, Storage, WritableStorage } from './storage.js'
@@ -80,6 +81,12 @@ export interface Driver {
   readonly holes?: 'zero' | 'mark' | undefined
   info(options?: IoOptions): MaybePromise<FormatInfo>
   readonly snapshots?: SnapshotStore<Driver> | undefined
+  /**
+   * Called once with the opened backing image, before anything is read: for formats that record which one it has to be
+   * (UUID, content id). Nothing here may read guest data.
+   * @throws {ImageError} IMG_CORRUPT where it is another.
+   */
+  checkBacking?(backing: DiskImage, options?: IoOptions): MaybePromise<void>
   /** Changes the virtual size; afterwards `size` tells the new one. */
   resize?(size: number, options: ResizeOptions): Promise<void>
   /** Closes what it opened beside the storage given to `open`. */
@@ -115,6 +122,12 @@ export interface CreateSpec {
 
 /** What `create` and `stream` are given beside target and spec. */
 export interface CreateContext extends IoOptions {
+  /**
+   * Opens a file that the new image will name (its parent, for the parent's UUID), through the caller's gate. The caller
+   * of this closes it.
+   * @throws {ImageError} IMG_REFERENCE_DENIED, IMG_REFERENCE_MISSING.
+   */
+  openReference(reference: Reference): Promise<Storage>
   /** Makes another file that belongs to the image (data file, extents), through the caller's gate. */
   createReference(reference: Reference): Promise<WritableStorage>
   warn(message: string): void
@@ -154,7 +167,10 @@ export interface ImageWriter {
   placeCompressed?(offset: number, hostLength: number): MaybePromise<Placement>
   /** Marks a range as zero although a backing file may hold data, or the target garbage. Absent: not placed is zero. */
   zero?(offset: number, length: number): MaybePromise<void>
-  /** Writes all metadata that is still missing. `size` is given where the spec had none. */
+  /**
+   * Writes all metadata that is still missing. `size` is given where the spec had none. Does not flush: whoever owns the
+   * target decides whether it has to survive a power cut.
+   */
   finish(options?: { readonly size?: number | undefined } & IoOptions): Promise<void>
   /** Closes what it opened beside the target. Idempotent; without `finish` before, the image is given up. */
   close?(): Promise<void>
@@ -194,6 +210,8 @@ export interface Measurement {
   readonly required: number
   /** Bytes of the file were every guest byte written. */
   readonly fullyAllocated: number
+  /** Bytes that the persistent bitmaps of the source would take on top, where the format can hold them. */
+  readonly bitmaps?: number | undefined
 }
 
 /** What `measure` is asked. */
@@ -203,6 +221,8 @@ export interface MeasureSpec {
   readonly options: Readonly<Record<string, unknown>>
   /** Guest ranges that will need room; undefined: none is known, count as no data. Whole disk where `full`. */
   dataRanges?(unit: number): AsyncIterable<{ readonly offset: number; readonly length: number }>
+  /** Persistent bitmaps of the source; absent where its format has none. Granularity: bytes. */
+  readonly bitmaps?: readonly { readonly name: string; readonly granularity: number }[] | undefined
 }
 
 /**

@@ -8,6 +8,7 @@ import {
   type OpenContext,
   type ResizeOptions,
   type Storage,
+  type WritableStorage,
 } from '@img/core'
 import { createRaw, measureRaw, preallocate, streamRaw } from './create.js'
 import { RawMap } from './mapping.js'
@@ -19,7 +20,7 @@ const sector = 512
 /**
  * Opens a raw disk. Its size is the file's, rounded up to whole sectors, which read as zeros past the end of the file.
  */
-function openRaw(storage: Storage, context: OpenContext): Promise<Driver> {
+async function openRaw(storage: Storage, context: OpenContext): Promise<Driver> {
   const base = (context.options.offset as number | undefined) ?? 0
   const exact = context.options.size as number | undefined
   if (base + (exact ?? 0) > storage.size) {
@@ -35,7 +36,7 @@ function openRaw(storage: Storage, context: OpenContext): Promise<Driver> {
     })
   }
   let size = exact ?? alignUp(storage.size - base, sector)
-  const driver: Driver = {
+  return {
     get size() {
       return size
     },
@@ -43,18 +44,18 @@ function openRaw(storage: Storage, context: OpenContext): Promise<Driver> {
     holes: 'zero',
     info: () => ({}),
     ...(context.writable &&
+      isWritable(storage) &&
       exact === undefined && {
         async resize(wanted: number, options: ResizeOptions) {
           await resizeRaw(storage, base, wanted, options)
-          size = wanted
+          size = alignUp(wanted, sector)
         },
       }),
   }
-  return Promise.resolve(driver)
 }
 
 async function resizeRaw(
-  storage: Storage,
+  storage: WritableStorage,
   base: number,
   size: number,
   options: ResizeOptions,
@@ -66,8 +67,6 @@ async function resizeRaw(
       source: storage.label,
     })
   }
-  if (!isWritable(storage))
-    throw new ImageError('IMG_READ_ONLY', `${storage.label} cannot be written`, { source: storage.label })
   const before = storage.size
   const grown = base + size - before
   if (grown < 0 && preallocation !== 'off') {

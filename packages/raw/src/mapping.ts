@@ -15,8 +15,12 @@ export class RawMap implements ClusterMap {
     const { writeZeroes, discard } = storage
     if (writeZeroes)
       this.zero = (offset, length, options) => writeZeroes.call(storage, base + offset, length, options)
-    if (discard)
-      this.discard = (offset, length, options) => discard.call(storage, base + offset, length, options)
+    if (discard) {
+      this.discard = async (offset, length, options) => {
+        const inside = Math.min(length, storage.size - base - offset)
+        if (inside > 0) await discard.call(storage, base + offset, inside, options)
+      }
+    }
   }
 
   lookup(offset: number, maxLength: number): ClusterRun {
