@@ -1,3 +1,3 @@
 import { defineLibrary } from '@tooling/tsup'
 
-export default defineLibrary({ platform: 'node' })
+export default defineLibrary({ platform: 'node', entry: { worker: 'src/worker.ts' } })

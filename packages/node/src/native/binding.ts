@@ -52,10 +52,16 @@ export function loadLibC(options?: NativeOptions): LibC | undefined {
   return cached.libc
 }
 
-function bind(): LibC | undefined {
-  if (process.platform !== 'linux' || (process.arch !== 'x64' && process.arch !== 'arm64')) return undefined
+/** True where {@link loadLibC} has a chance: a supported host, not switched off. Loads nothing. */
+export function mayBind(options?: NativeOptions): boolean {
+  if (options?.native === false) return false
+  if (process.platform !== 'linux' || (process.arch !== 'x64' && process.arch !== 'arm64')) return false
   const off = process.env.IMG_NO_NATIVE
-  if (off !== undefined && off !== '' && off !== '0') return undefined
+  return off === undefined || off === '' || off === '0'
+}
+
+function bind(): LibC | undefined {
+  if (!mayBind()) return undefined
   try {
     const koffi = createRequire(import.meta.url)('koffi') as Koffi
     return bindWith(koffi)

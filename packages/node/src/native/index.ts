@@ -1,4 +1,4 @@
-export { type LibC, loadLibC, type NativeOptions } from './binding.js'
+export { type LibC, loadLibC, mayBind, type NativeOptions } from './binding.js'
 export { blockDeviceSize, isBlockDevice, isReadOnlyDevice, logicalBlockSize } from './blockdev.js'
 export { type CopyRangeResult, cloneFile, cloneRange, copyRange } from './copy-range.js'
 export type { SystemError } from './errno.js'

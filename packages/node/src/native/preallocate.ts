@@ -1,8 +1,9 @@
 import { fstatSync, fsyncSync, ftruncateSync, readSync } from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { writeFullySync } from '../descriptor-io.js'
 import { loadLibC, type NativeOptions } from './binding.js'
 import { isInterrupted, isUnsupported, systemError } from './errno.js'
-import { writeFully, writeZeros, zeroBlockSize } from './zeros.js'
+import { writeZeros, zeroBlockSize } from './zeros.js'
 
 /** `falloc`: room is reserved and reads as zeros. `full`: zeros are written. */
 export type PreallocateMode = 'falloc' | 'full'
@@ -111,7 +112,7 @@ function materialise(fd: number, offset: number, length: number, oldSize: number
         writeZeros(fd, at, end - at)
         return
       }
-      writeFully(fd, block.subarray(0, got), at)
+      writeFullySync(fd, block.subarray(0, got), at)
       at += got
     }
   }

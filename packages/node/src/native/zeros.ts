@@ -1,16 +1,9 @@
-import { writeSync } from 'node:fs'
+import { writeFullySync } from '../descriptor-io.js'
 
 /** Bytes written at a time where zeros must be written out. */
 export const zeroBlockSize: number = 1024 * 1024
 
 let block: Uint8Array | undefined
-
-/** Writes all of `bytes` at `offset`, however many calls that takes. @throws {SystemError} ENOSPC, EIO, … */
-export function writeFully(fd: number, bytes: Uint8Array, offset: number): void {
-  for (let done = 0; done < bytes.length; ) {
-    done += writeSync(fd, bytes, done, bytes.length - done, offset + done)
-  }
-}
 
 /** Writes `length` zero bytes at `offset`. @throws {SystemError} ENOSPC, EIO, … */
 export function writeZeros(fd: number, offset: number, length: number): void {
@@ -18,7 +11,7 @@ export function writeZeros(fd: number, offset: number, length: number): void {
   const end = offset + length
   for (let at = offset; at < end; ) {
     const part = Math.min(zeroBlockSize, end - at)
-    writeFully(fd, part === zeroBlockSize ? block : block.subarray(0, part), at)
+    writeFullySync(fd, part === zeroBlockSize ? block : block.subarray(0, part), at)
     at += part
   }
 }
