@@ -73,7 +73,8 @@ export function divideUp(value: number, unit: number): number {
 
 /** True for 1, 2, 4, … 2^52. */
 export function isPowerOfTwo(value: number): boolean {
-  return Number.isSafeInteger(value) && value > 0 && Number.isInteger(Math.log2(value))
+  // log2 alone is rounded: 2^49 + 1 has the logarithm 49.
+  return Number.isSafeInteger(value) && value > 0 && 2 ** Math.floor(Math.log2(value)) === value
 }
 
 /**

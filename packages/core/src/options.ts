@@ -56,17 +56,20 @@ export type ValuesOf<S extends OptionSpecs> = {
 const suffixes = 'bkmgtpe'
 
 /**
- * Parses a size as qemu-img does: digits, an optional fraction, and b, k, M, G, T, P or E (powers of 1024).
- * Returns bytes, rounded down; undefined where the text is no size or beyond 2^53 - 1.
+ * Parses a size as qemu-img does: digits, an optional fraction, and b, k, M, G, T, P or E in either case (powers of 1024);
+ * or hexadecimal digits after 0x. Returns bytes, rounded down; undefined where the text is no size or beyond 2^53 - 1.
+ * @see QEMU, tests/unit/test-cutils.c
  */
 export function parseSize(text: string): number | undefined {
   if (/^0x[0-9a-f]+$/i.test(text)) return safe(Number.parseInt(text, 16))
-  const match = /^(\d+(?:\.\d*)?|\.\d+)([bkmgtpe]?)(?:ib|b)?$/i.exec(text)
+  const match = /^(\d+)(\.\d*)?([bkmgtpe]?)$/i.exec(text)
   if (!match) return undefined
-  const [, digits = '', unit = ''] = match
-  const power = unit === '' ? 0 : suffixes.indexOf(unit.toLowerCase())
-  if (digits.includes('.') && power === 0) return undefined
-  return safe(Math.floor(Number(digits) * 1024 ** power))
+  const [, digits = '', point = '.', unit = 'b'] = match
+  const scale = 1024 ** Math.max(0, suffixes.indexOf(unit.toLowerCase()))
+  // Apart, so that a fraction does not blur the last bytes of a large number.
+  const fraction = Number(`0${point}0`)
+  if (fraction !== 0 && scale === 1) return undefined
+  return safe(Number(digits) * scale + Math.floor(fraction * scale))
 }
 
 function safe(value: number): number | undefined {

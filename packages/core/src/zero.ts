@@ -1,3 +1,5 @@
+import { alignDown, alignUp } from './bytes.js'
+
 /** Bytes compared at a time; also the size of {@link zeroBlock}. */
 const blockBytes = 65536
 
@@ -17,7 +19,7 @@ const NodeBuffer = (globalThis as { Buffer?: NodeBufferType }).Buffer
 /** True where bytes [start, end) are all zero. */
 export function isZero(bytes: Uint8Array, start = 0, end: number = bytes.length): boolean {
   if (start >= end) return true
-  if (bytes[start] !== 0 || bytes[end - 1] !== 0 || bytes[(start + end) >>> 1] !== 0) return false
+  if (bytes[start] !== 0 || bytes[end - 1] !== 0 || bytes[Math.floor((start + end) / 2)] !== 0) return false
   return NodeBuffer !== undefined && end - start > 64
     ? isZeroNode(NodeBuffer, bytes, start, end)
     : isZeroPortable(bytes, start, end)
@@ -34,12 +36,16 @@ function isZeroNode(type: NodeBufferType, bytes: Uint8Array, start: number, end:
 
 /** The same without Node: exported for tests. */
 export function isZeroPortable(bytes: Uint8Array, start: number, end: number): boolean {
-  let at = start
   const base = bytes.byteOffset
-  while (at < end && (base + at) % 4 !== 0) if (bytes[at++] !== 0) return false
-  const words = new Uint32Array(bytes.buffer, base + at, Math.floor((end - at) / 4))
-  for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false
-  for (at += words.length * 4; at < end; at++) if (bytes[at] !== 0) return false
+  const firstWord = alignUp(base + start, 4) - base
+  const lastWord = alignDown(base + end, 4) - base
+  if (firstWord >= lastWord) return areZero(bytes, start, end)
+  const words = new Uint32Array(bytes.buffer, base + firstWord, (lastWord - firstWord) / 4)
+  return areZero(bytes, start, firstWord) && areZero(words, 0, words.length) && areZero(bytes, lastWord, end)
+}
+
+function areZero(items: Uint8Array | Uint32Array, start: number, end: number): boolean {
+  for (let at = start; at < end; at++) if (items[at] !== 0) return false
   return true
 }
 
