@@ -7,13 +7,20 @@ export const damagedHint =
 /** Hint of errors where the file is too short. */
 export const truncatedHint = 'the file is cut short: copy it again from its source'
 
+const hints: Partial<Record<ImageErrorCode, string>> = {
+  IMG_NOT_THIS_FORMAT: 'leave out the format to have it recognised',
+  IMG_UNSUPPORTED:
+    'if the program that made the image can still read it, convert it there; otherwise it is damaged',
+  IMG_UNSUPPORTED_SIZE: damagedHint,
+}
+
 /** An error of this format about a place in a file. `offset` is a byte offset in `source`. */
 export function qcow2Error(
   code: ImageErrorCode,
   message: string,
   source: string,
   offset?: number,
-  hint?: string,
+  hint: string | undefined = hints[code],
 ): ImageError {
   return new ImageError(code, `${source}: ${message}`, { format: 'qcow2', source, offset, hint })
 }

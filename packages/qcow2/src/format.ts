@@ -1,5 +1,8 @@
 import { defineFormat, type Format, viewOf } from '@img/core'
+import { createQcow2 } from './create.js'
+import { createOptions } from './create-options.js'
 import { MAGIC } from './header.js'
+import { measureQcow2 } from './measure.js'
 import { openQcow2 } from './open.js'
 
 /** The format qcow2, versions 2 and 3. Specification: QEMU docs/interop/qcow2.rst. */
@@ -19,4 +22,7 @@ export const qcow2: Format = defineFormat({
     },
   },
   open: openQcow2,
+  createOptions,
+  create: createQcow2,
+  measure: measureQcow2,
 })

@@ -1,20 +1,21 @@
 import type { ClusterMap, ClusterRun, CodecName, IoOptions, MaybePromise, Storage } from '@img/core'
+import {
+  COMPRESSED_HIGH,
+  COMPRESSED_SECTOR,
+  COPIED_HIGH,
+  compressedShift,
+  L1_RESERVED_HIGH,
+  L2_RESERVED_HIGH,
+  OFFSET_HIGH,
+  OFFSET_LOW,
+  TWO32,
+  ZERO_LOW,
+} from './entries.js'
 import { corrupt, hex, truncated } from './errors.js'
 import { Incompatible } from './features.js'
 import { CompressionType, type Header, l2EntryBytes } from './header.js'
 import { SUBCLUSTERS } from './limits.js'
 import { L1_PAGE_ENTRIES, type L1Table, type L2Cache, type TablePart } from './tables.js'
-
-const two32 = 0x1_0000_0000
-
-// Words of an entry. Specification: Cluster mapping (L1 and L2 table entry, Standard Cluster Descriptor).
-const COPIED_HIGH = 0x8000_0000
-const COMPRESSED_HIGH = 0x4000_0000
-const OFFSET_HIGH = 0x00ff_ffff
-const OFFSET_LOW = 0xffff_fe00
-const L1_RESERVED_HIGH = 0x7f00_0000
-const L2_RESERVED_HIGH = 0x3f00_0000
-const ZERO_LOW = 1
 
 /** L2 slices that one lookup may go through: bounds the time of a single call, not what can be mapped. */
 const MAX_SLICES_A_LOOKUP = 64
@@ -79,7 +80,7 @@ export class Qcow2Map implements ClusterMap {
     this.#entryWords = entryBytes / 4
     this.#l2Entries = this.clusterSize / entryBytes
     this.#sliceEntries = image.cache.sliceBytes / entryBytes
-    this.#compressedShift = 62 - (header.clusterBits - 8) - 32
+    this.#compressedShift = compressedShift(header.clusterBits)
   }
 
   lookup(offset: number, maxLength: number, options?: IoOptions): MaybePromise<ClusterRun> {
@@ -168,7 +169,7 @@ export class Qcow2Map implements ClusterMap {
     const high = page[at] as number
     const low = page[at + 1] as number
     if (high === 0 && low === 0) return 0
-    const offset = (high & OFFSET_HIGH) * two32 + ((low & OFFSET_LOW) >>> 0)
+    const offset = (high & OFFSET_HIGH) * TWO32 + ((low & OFFSET_LOW) >>> 0)
     if ((high & L1_RESERVED_HIGH) !== 0 || (low & ~OFFSET_LOW) !== 0) {
       throw this.#badL1(index, `L1 entry ${index} has reserved bits set`)
     }
@@ -212,7 +213,7 @@ export class Qcow2Map implements ClusterMap {
       this.#decodeCompressed(high, low, cluster)
       return
     }
-    const host = (high & OFFSET_HIGH) * two32 + ((low & OFFSET_LOW) >>> 0)
+    const host = (high & OFFSET_HIGH) * TWO32 + ((low & OFFSET_LOW) >>> 0)
     const extended = this.#entryWords === 4
     const reservedLow = extended || this.#version2 ? 0x1ff : 0x1fe
     if ((high & L2_RESERVED_HIGH) !== 0 || (low & reservedLow) !== 0) {
@@ -263,7 +264,7 @@ export class Qcow2Map implements ClusterMap {
   #decodeCompressed(high: number, low: number, cluster: number): void {
     if (this.#externalData) throw this.#badL2(cluster, 'is compressed in an image with an external data file')
     const shift = this.#compressedShift
-    const host = (high & (2 ** shift - 1)) * two32 + low
+    const host = (high & (2 ** shift - 1)) * TWO32 + low
     const sectors = ((high & 0x3fff_ffff) >>> shift) + 1
     const { size } = this.#image.storage
     if (host < this.clusterSize)
@@ -273,7 +274,7 @@ export class Qcow2Map implements ClusterMap {
     entry.kind = 'compressed'
     entry.host = host
     // The last sector may be cut off by the end of the file: what matters ends before.
-    entry.length = Math.min(sectors * 512 - (low & 511), size - host)
+    entry.length = Math.min(sectors * COMPRESSED_SECTOR - (low % COMPRESSED_SECTOR), size - host)
   }
 
   #badL2(cluster: number, message: string): Error {
@@ -421,15 +422,15 @@ function countSequence(
   clusterSize: number,
   low: number,
 ): number {
-  let high = Math.floor(host / two32)
-  let next = host % two32
+  let high = Math.floor(host / TWO32)
+  let next = host % TWO32
   let count = 0
   let at = index * 2
   while (count < stop && ((part[at] as number) & ~COPIED_HIGH) === high && part[at + 1] === next + low) {
     count++
     at += 2
     next += clusterSize
-    if (next === two32) {
+    if (next === TWO32) {
       next = 0
       high++
     }

@@ -1,4 +1,4 @@
-import type { Storage } from '@img/core'
+import { isZero, type Storage } from '@img/core'
 import { hex, truncated } from './errors.js'
 
 /**
@@ -110,7 +110,8 @@ export class L1Table {
   }
 
   #keep(index: number, words: TablePart): TablePart {
-    const page = words.every((word) => word === 0) ? zeroPage : words
+    const empty = isZero(new Uint8Array(words.buffer, words.byteOffset, words.byteLength))
+    const page = empty ? zeroPage : words
     this.#pages[index] = page
     return page
   }

@@ -1,0 +1,366 @@
+import {
+  alignUp,
+  type CompressionSpec,
+  type CreateContext,
+  type CreateSpec,
+  divideUp,
+  ImageError,
+  type ImageWriter,
+  type IoOptions,
+  isPromise,
+  type MaybePromise,
+  type Placement,
+  viewOf,
+  type WritableStorage,
+  writeU64BE,
+  zeroBlock,
+} from '@img/core'
+import { badOption, type CreateOptionValues } from './create-options.js'
+import { CompressionType, l1Entries, serialiseHeader } from './header.js'
+import { type EntryKind, L1Entries, L2Tables } from './l2-tables.js'
+import { HostLayout } from './layout.js'
+import { MAX_REFCOUNT_TABLE_BYTES } from './limits.js'
+import { fullyAllocated } from './measure.js'
+import { finalHeader, type NewImage, newImage, storedSize } from './new-image.js'
+import { refcountSize } from './refcounts.js'
+
+/**
+ * How clusters of an image are compressed. Readers refuse DEFLATE distances beyond 12 bits.
+ */
+export function compressionSpec({ header }: NewImage): CompressionSpec {
+  return header.compressionType === CompressionType.zstd
+    ? { codec: 'zstd' }
+    : { codec: 'deflate-raw', windowBits: 12 }
+}
+
+/**
+ * Starts a new image. Data is placed front to back without gaps. L2 tables are written between it as soon as the guest
+ * range that they map is passed, refcount blocks as soon as they are complete, so that memory is bounded; then the L1
+ * table, the refcount table, and the header last of all: before it, the file is no image.
+ * @throws {ImageError} IMG_BAD_OPTION, IMG_UNSUPPORTED, IMG_UNSUPPORTED_SIZE, IMG_REFERENCE_DENIED, IMG_NO_SPACE, IMG_IO.
+ */
+export async function createQcow2(
+  target: WritableStorage,
+  spec: CreateSpec,
+  context: CreateContext,
+): Promise<ImageWriter> {
+  const image = newImage(spec.options, spec.compress)
+  const size = askedSize(spec)
+  if (size !== undefined) storedSize(size, image)
+  const { dataFile } = image
+  const data =
+    dataFile === undefined
+      ? undefined
+      : await context.createReference({ kind: 'data', name: dataFile, format: 'raw' })
+  const writer = new Qcow2Writer(image, target, data, size, spec.compress === true, context)
+  try {
+    await writer.start()
+  } catch (error) {
+    await writer.close()
+    throw error
+  }
+  return writer
+}
+
+/** The size from the spec or from the option of that name. */
+export function askedSize(spec: CreateSpec): number | undefined {
+  const { size } = spec.options as unknown as CreateOptionValues
+  if (size !== undefined && spec.size !== undefined && size !== spec.size) {
+    throw badOption('The image size must be specified only once')
+  }
+  return spec.size ?? size
+}
+
+class Qcow2Writer implements ImageWriter {
+  readonly clusterSize: number
+  readonly compression?: CompressionSpec
+  readonly placeCompressed?: (offset: number, hostLength: number) => MaybePromise<Placement>
+  readonly #image: NewImage
+  readonly #target: WritableStorage
+  /** The external data file, if any. */
+  readonly #dataFile: WritableStorage | undefined
+  /** Where guest data goes. */
+  readonly #data: WritableStorage
+  readonly #context: CreateContext
+  readonly #layout: HostLayout
+  readonly #l2: L2Tables
+  readonly #l1 = new L1Entries()
+  /** Byte offsets of the refcount blocks written so far. */
+  readonly #refcountBlocks: number[] = []
+  /** Bytes that target and data stood at before: there, what is not written may be garbage (a device). */
+  readonly #oldBytes: number
+  #size: number | undefined
+  /** Room was reserved for everything at the start. */
+  #reserved = false
+  /** Guest clusters below are dealt with. */
+  #cursor = 0
+  /** Writes that could not be done at once. */
+  #pending: Promise<void> | undefined
+  #closed = false
+
+  constructor(
+    image: NewImage,
+    target: WritableStorage,
+    dataFile: WritableStorage | undefined,
+    size: number | undefined,
+    compress: boolean,
+    context: CreateContext,
+  ) {
+    this.clusterSize = image.clusterSize
+    this.#image = image
+    this.#target = target
+    this.#dataFile = dataFile
+    this.#data = dataFile ?? target
+    this.#oldBytes = this.#data.size
+    this.#size = size
+    this.#context = context
+    this.#layout = new HostLayout(image.clusterBits, image.refcountOrder)
+    this.#l2 = new L2Tables(image.clusterBits, image.extendedL2)
+    this.#layout.clusters(1)
+    if (!compress) return
+    this.compression = compressionSpec(image)
+    this.placeCompressed = (offset, hostLength) => this.#placeCompressed(offset, hostLength)
+  }
+
+  /** Makes sure that what stood in the target before is no image any more, and reserves room where that was asked for. */
+  async start(): Promise<void> {
+    const old = Math.min(this.#target.size, this.clusterSize)
+    if (old > 0) await this.#fillZeros(this.#target, 0, old)
+    const { preallocation } = this.#image
+    if (this.#size === undefined || (preallocation !== 'falloc' && preallocation !== 'full')) return
+    if (this.#data.preallocate === undefined || this.#oldBytes > 0) return
+    const bytes = this.#dataFile ? this.#size : fullyAllocated(this.#size, this.#image)
+    await this.#data.preallocate(0, bytes, preallocation, this.#context)
+    this.#reserved = true
+  }
+
+  place(offset: number, length: number): MaybePromise<Placement> {
+    return this.#enter(offset, length, (cluster) => {
+      const { groupClusters } = this.#l2
+      const count = Math.min(divideUp(length, this.clusterSize), groupClusters - (cluster % groupClusters))
+      const hostOffset = this.#allocate(cluster, count)
+      this.#l2.set(cluster, count, 'data', hostOffset)
+      this.#cursor = cluster + count
+      const placed = Math.min(length, count * this.clusterSize)
+      // The rest of the last cluster would show if the disk were made larger.
+      const rest = count * this.clusterSize - placed
+      if (rest > 0 && hostOffset < this.#oldBytes) {
+        this.#later(() => this.#fillZeros(this.#data, hostOffset + placed, rest))
+      }
+      return { storage: this.#data, hostOffset, length: placed }
+    })
+  }
+
+  #placeCompressed(offset: number, hostLength: number): MaybePromise<Placement> {
+    const length = Math.min(this.clusterSize, (this.#size ?? Number.MAX_SAFE_INTEGER) - offset)
+    return this.#enter(offset, length, (cluster) => {
+      const hostOffset = this.#layout.bytes(hostLength)
+      this.#l2.setCompressed(cluster, hostOffset, hostLength)
+      this.#cursor = cluster + 1
+      return { storage: this.#target, hostOffset, length }
+    })
+  }
+
+  zero(offset: number, length: number): MaybePromise<void> {
+    const { backingFile, preallocation, version } = this.#image
+    // What is not placed reads as zeros anyway where there is no backing file.
+    if (backingFile === undefined || length === 0) return
+    return this.#enter(offset, length, (first) => {
+      const end = first + divideUp(length, this.clusterSize)
+      // Version 2 has no zero clusters: zeros of the host stand for them.
+      const kind: EntryKind = version === 2 ? 'data' : 'zero'
+      return this.#mapRange(first, end, kind, version === 2 || preallocation !== 'off')
+    })
+  }
+
+  async finish(options: { readonly size?: number | undefined } & IoOptions = {}): Promise<void> {
+    const given = this.#size ?? options.size
+    if (given === undefined) throw new TypeError('the size of the new image is not known')
+    const size = storedSize(given, this.#image)
+    const clusters = divideUp(size, this.clusterSize)
+    if (this.#cursor > clusters)
+      throw new RangeError(`data was placed past the end of the disk, ${given} bytes`)
+    await this.#skipTo(clusters)
+    this.#writeGroup()
+    await this.#settle(options)
+    const l1TableOffset = await this.#writeL1(l1Entries(size, this.#image.header))
+    await this.#settle(options)
+    const refcounts = await this.#writeRefcounts()
+    await this.#settle(options)
+    await this.#target.truncate(this.#layout.next * this.clusterSize, options)
+    await this.#dataFile?.truncate(size, options)
+    const header = serialiseHeader(finalHeader(this.#image, { size, l1TableOffset, ...refcounts }))
+    await this.#target.write(0, header, options)
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    await this.#pending?.catch(() => undefined)
+    await this.#dataFile?.close()
+  }
+
+  /**
+   * Checks a range, deals with everything before it, hands its first cluster to `action`, and waits for what is
+   * pending then.
+   */
+  #enter<T>(offset: number, length: number, action: (cluster: number) => MaybePromise<T>): MaybePromise<T> {
+    const cluster = offset / this.clusterSize
+    if (!Number.isSafeInteger(cluster) || cluster < this.#cursor || !(length > 0)) {
+      throw new RangeError(`guest range of ${length} bytes at ${offset} is out of order`)
+    }
+    const limit = this.#size ?? Number.MAX_SAFE_INTEGER
+    if (offset + length > limit) {
+      throw new RangeError(`guest range of ${length} bytes at ${offset} ends past the disk, ${limit} bytes`)
+    }
+    const act = (): MaybePromise<T> => {
+      const result = action(cluster)
+      if (this.#pending === undefined) return result
+      return this.#settle(this.#context).then(() => result)
+    }
+    const skipped = this.#skipTo(cluster)
+    return isPromise(skipped) ? skipped.then(act) : act()
+  }
+
+  /** Deals with the clusters up to `cluster` that were not placed, and writes the tables that are complete. */
+  #skipTo(cluster: number): MaybePromise<void> {
+    const { preallocation, extendedL2, rawDataFile } = this.#image
+    if (preallocation === 'off') {
+      const { groupClusters } = this.#l2
+      const passed = Math.floor(cluster / groupClusters) > Math.floor((this.#cursor - 1) / groupClusters)
+      this.#cursor = cluster
+      if (passed) this.#writeGroup()
+      return
+    }
+    // As in QEMU: subclusters stay unallocated in their room, so that a backing file goes on showing.
+    const kind: EntryKind = extendedL2 && !rawDataFile ? 'reserved' : 'data'
+    return this.#mapRange(this.#cursor, cluster, kind, true)
+  }
+
+  /** Maps clusters that hold no data, group by group. `room`: with host clusters. */
+  #mapRange(first: number, end: number, kind: EntryKind, room: boolean): MaybePromise<void> {
+    const { groupClusters } = this.#l2
+    this.#cursor = end
+    for (let at = first; at < end; ) {
+      if (at % groupClusters === 0) this.#writeGroup()
+      const count = Math.min(end - at, groupClusters - (at % groupClusters))
+      const host = room ? this.#allocate(at, count) : -1
+      if (room) this.#provideZeros(host, count)
+      this.#l2.set(at, count, kind, host)
+      at += count
+      // A target that takes its time must not make tables pile up in memory.
+      if (this.#pending !== undefined && at < end) {
+        const next = at
+        return this.#settle(this.#context).then(() => this.#mapRange(next, end, kind, room))
+      }
+    }
+    if (end % groupClusters === 0) this.#writeGroup()
+  }
+
+  /** Byte offset, in the storage for data, of new host clusters. In an external data file they are at the guest's. */
+  #allocate(cluster: number, count: number): number {
+    return this.#dataFile ? cluster * this.clusterSize : this.#layout.clusters(count)
+  }
+
+  /** Host clusters that nobody writes must read as zeros, and take room where that was asked for. */
+  #provideZeros(host: number, count: number): void {
+    const { preallocation } = this.#image
+    const length = count * this.clusterSize
+    if (host < this.#oldBytes) {
+      this.#later(() => this.#fillZeros(this.#data, host, length))
+    } else if (!this.#reserved && (preallocation === 'falloc' || preallocation === 'full')) {
+      this.#later(async () => {
+        if (this.#data.preallocate) await this.#data.preallocate(host, length, preallocation, this.#context)
+        else await this.#fillZeros(this.#data, host, length)
+      })
+    }
+  }
+
+  async #fillZeros(storage: WritableStorage, offset: number, length: number): Promise<void> {
+    if (storage.writeZeroes) return storage.writeZeroes(offset, length, { ...this.#context, unmap: false })
+    for (let at = 0; at < length; at += zeroBlock.length) {
+      const bytes = zeroBlock.subarray(0, Math.min(zeroBlock.length, length - at))
+      await storage.write(offset + at, bytes, this.#context)
+    }
+  }
+
+  /** Writes the L2 tables of the group passed, and the refcount blocks that are complete. */
+  #writeGroup(): void {
+    const tables = this.#l2.take()
+    if (tables.length > 0) {
+      const offset = this.#layout.clusters(tables.length)
+      tables.forEach(({ index, bytes }, i) => {
+        this.#l1.set(index, offset + i * this.clusterSize)
+        this.#put(offset + i * this.clusterSize, bytes)
+      })
+    }
+    const { refcounts } = this.#layout
+    for (let limit = this.#layout.settled(); ; limit = this.#layout.settled()) {
+      const block = refcounts.take(limit)
+      if (block === undefined) return
+      this.#putRefcountBlock(this.#layout.clusters(1), block)
+    }
+  }
+
+  #putRefcountBlock(offset: number, block: Uint8Array): void {
+    this.#refcountBlocks.push(offset)
+    this.#put(offset, block)
+  }
+
+  /** Returns the byte offset of the L1 table. */
+  async #writeL1(entries: number): Promise<number> {
+    if (entries === 0) return 0
+    const length = alignUp(entries * 8, this.clusterSize)
+    const offset = this.#layout.clusters(length / this.clusterSize)
+    if (offset < this.#target.size) await this.#fillZeros(this.#target, offset, length)
+    for (const { at, bytes } of this.#l1.parts()) this.#put(offset + at, bytes.subarray(0, length - at))
+    return offset
+  }
+
+  async #writeRefcounts(): Promise<{ refcountTableOffset: number; refcountTableClusters: number }> {
+    const { refcounts } = this.#layout
+    const written = refcounts.taken
+    const needed = refcountSize(this.#layout.next, this.clusterSize, refcounts.entries, written)
+    if (needed.table * this.clusterSize > MAX_REFCOUNT_TABLE_BYTES) {
+      throw new ImageError('IMG_UNSUPPORTED_SIZE', 'the image needs a refcount table of more than 8 MiB', {
+        format: 'qcow2',
+        source: this.#target.label,
+        hint: 'use a larger cluster_size',
+      })
+    }
+    const first = this.#layout.clusters(needed.blocks - written)
+    const refcountTableOffset = this.#layout.clusters(needed.table)
+    for (let i = 0; i < needed.blocks - written; i++) {
+      this.#putRefcountBlock(first + i * this.clusterSize, refcounts.takeAny())
+      if (i % 64 === 63) await this.#settle(this.#context)
+    }
+    const table = new Uint8Array(needed.table * this.clusterSize)
+    const view = viewOf(table)
+    this.#refcountBlocks.forEach((offset, index) => {
+      writeU64BE(view, index * 8, offset)
+    })
+    this.#put(refcountTableOffset, table)
+    return { refcountTableOffset, refcountTableClusters: needed.table }
+  }
+
+  /** Writes metadata, at once where the target can. */
+  #put(offset: number, bytes: Uint8Array): void {
+    if (this.#pending === undefined && this.#target.writeSync?.(offset, bytes)) return
+    this.#later(() => this.#target.write(offset, bytes, this.#context))
+  }
+
+  /** Does something after all that is pending. */
+  #later(action: () => Promise<void>): void {
+    this.#pending = this.#pending === undefined ? action() : this.#pending.then(action)
+    this.#pending.catch(() => undefined)
+  }
+
+  async #settle(options: IoOptions): Promise<void> {
+    while (this.#pending !== undefined) {
+      const pending = this.#pending
+      await pending
+      if (this.#pending === pending) this.#pending = undefined
+    }
+    options.signal?.throwIfAborted()
+  }
+}

@@ -1,0 +1,157 @@
+import { createHash } from 'node:crypto'
+import { dirname, join } from 'node:path'
+import {
+  type BlockDevice,
+  createRegistry,
+  type DiskImage,
+  ImageError,
+  type OpenOptions,
+  openImage,
+  type ReferenceResolver,
+} from '@img/core'
+import { describe, expect, it } from 'vitest'
+import { qcow2 } from '../src/format.js'
+import { type Fixture, fixtureBytes, fixtures, hasAllFixtures, hasFixture } from './support/fixtures.js'
+import { raw } from './support/raw.js'
+import { MemoryStorage } from './support/storage.js'
+
+const registry = createRegistry([qcow2, raw])
+
+/** Opens what images name, relative to the folder of the image. */
+const references: ReferenceResolver = {
+  async open(reference, from) {
+    const nested = /^json:\{.*"filename": *"([^"]+)"/.exec(reference.name)
+    // A json: name is relative to the working directory, which is the collection's folder.
+    const name = nested?.[1] ?? join(dirname(from.label), reference.name)
+    if (!hasFixture(name)) throw new ImageError('IMG_REFERENCE_MISSING', name)
+    return { storage: storage(name), ...(nested && { format: 'qcow2' }) }
+  },
+}
+
+function storage(name: string, async = false): MemoryStorage {
+  return new MemoryStorage(fixtureBytes(name), { label: name, async })
+}
+
+function open(fixture: Fixture, options: OpenOptions = {}, async = false): Promise<DiskImage> {
+  return openImage(storage(fixture.file, async), { registry, format: 'qcow2', references, ...options })
+}
+
+async function digest(device: BlockDevice, offset = 0, length = device.size): Promise<string> {
+  const hash = createHash('sha256')
+  const step = 1 << 20
+  for (let at = offset; at < offset + length; at += step) {
+    const bytes = new Uint8Array(Math.min(step, offset + length - at))
+    await device.read(at, bytes)
+    hash.update(bytes)
+  }
+  return hash.digest('hex')
+}
+
+/** Backing files in formats that this package does not bring. */
+const foreign = /over-(qcow|vmdk|vdi|vpc)|nofmt/
+
+describe.skipIf(fixtures.length === 0)('fixtures', () => {
+  if (!hasAllFixtures) it.skip('the large collection: set IMG_FIXTURES to its folder', () => undefined)
+
+  const open_ = fixtures.filter(({ secrets, file }) => secrets === undefined && !foreign.test(file))
+
+  describe('content', () => {
+    for (const fixture of open_.filter(({ expect }) => expect === 'ok')) {
+      for (const async of [false, true]) {
+        it(`${fixture.file}: ${fixture.title}${async ? ' (asynchronously)' : ''}`, async () => {
+          await using image = await open(fixture, {}, async)
+          expect(image.size).toBe(fixture.virtualSize)
+          if (fixture.content) expect(await digest(image)).toBe(fixture.content.sha256)
+          for (const { offset, length, sha256 } of fixture.ranges ?? []) {
+            expect(await digest(image, offset, length)).toBe(sha256)
+          }
+          expect(fixture.content ?? fixture.ranges).toBeDefined()
+        })
+      }
+    }
+  })
+
+  describe('damaged: right or refused', () => {
+    for (const fixture of open_.filter(({ expect }) => expect !== 'ok' && expect !== 'reject')) {
+      it(`${fixture.file}: ${fixture.title}`, async () => {
+        let read: string
+        try {
+          await using image = await open(fixture)
+          read = await digest(image)
+        } catch (error) {
+          expect(error).toBeInstanceOf(ImageError)
+          const { code, message, source } = error as ImageError
+          expect(['IMG_CORRUPT', 'IMG_TRUNCATED', 'IMG_UNSUPPORTED', 'IMG_UNSUPPORTED_SIZE']).toContain(code)
+          expect(message).toContain(fixture.file)
+          expect(source).toBe(fixture.file)
+          return
+        }
+        expect(read).toBe(fixture.content?.sha256)
+      })
+    }
+  })
+
+  describe('refused', () => {
+    for (const fixture of open_.filter(({ expect }) => expect === 'reject')) {
+      it(`${fixture.file}: ${fixture.title}`, async () => {
+        const failed = await open(fixture)
+          .then((image) => digest(image))
+          .catch((error: unknown) => error)
+        expect(failed).toBeInstanceOf(ImageError)
+      })
+    }
+  })
+
+  describe('info', () => {
+    for (const fixture of fixtures.filter(
+      ({ info, expect }) => info?.json && expect !== 'accepted-by-qemu',
+    )) {
+      it(fixture.file, async () => {
+        await using image = await open(fixture, { inspect: true })
+        const info = await image.info()
+        const json = fixture.info?.json as Record<string, unknown>
+        expect(info.virtualSize).toBe(json['virtual-size'])
+        expect(info.clusterSize).toBe(json['cluster-size'])
+        expect(info.dirty).toBe(json['dirty-flag'])
+        expect(info.encrypted).toBe(json.encrypted ?? false)
+        expect(info.specific).toEqual((json['format-specific'] as { data: unknown }).data)
+        expect(info.backing?.name).toBe(json['backing-filename'])
+        expect(info.backing?.format).toBe(json['backing-filename-format'])
+        const snapshots = info.snapshots?.map((snapshot) => ({
+          ...(snapshot.icount !== undefined && { icount: snapshot.icount }),
+          'vm-clock-nsec': snapshot.vmClock.nanoseconds,
+          name: snapshot.name,
+          'date-sec': snapshot.date.seconds,
+          'date-nsec': snapshot.date.nanoseconds,
+          'vm-clock-sec': snapshot.vmClock.seconds,
+          id: snapshot.id,
+          'vm-state-size': snapshot.vmStateSize,
+        }))
+        expect(snapshots).toEqual(json.snapshots ?? [])
+      })
+    }
+  })
+
+  describe('snapshots', () => {
+    for (const fixture of open_.filter(({ snapshots, expect }) => snapshots && expect === 'ok')) {
+      it(fixture.file, async () => {
+        await using image = await open(fixture)
+        const list = await image.snapshots?.list()
+        expect(list?.map(({ id, name, vmStateSize }) => ({ id, name, vmStateSize }))).toEqual(
+          fixture.snapshots?.map(({ id, name, vmStateSize }) => ({ id, name, vmStateSize })),
+        )
+        for (const { id, name, content } of fixture.snapshots ?? []) {
+          await using disk = await image.snapshots?.open(id)
+          const truth = fixture.snapshotTruth?.find((entry) => entry.name === name)
+          const read = await digest(disk as DiskImage)
+          if (truth)
+            expect({ sha256: read, length: disk?.size }).toMatchObject({
+              sha256: truth.sha256,
+              length: truth.length,
+            })
+          else expect(read).toBe(content.sha256)
+        }
+      })
+    }
+  })
+})
