@@ -128,7 +128,7 @@ describe.skipIf(chromiumPath === undefined)(`qcow2 in Chromium${needsChromium}`,
 
   for (const { name, options, compress } of variants) {
     it(`converts, ${compress ? `compressing with ${name}` : 'as it is'}`, async () => {
-      const bytes = Uint8Array.from(await call('convert', '/plain', options, compress))
+      const bytes = new Uint8Array(Buffer.from(await call('convert', '/plain', options, compress), 'base64'))
       await using image = await openQcow2(memoryStorage(bytes))
       expect(Buffer.compare(await content(image), disk)).toBe(0)
       if (!hasQemu) return

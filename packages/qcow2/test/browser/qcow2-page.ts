@@ -46,6 +46,13 @@ async function look(image: DiskImage, sector: number): Promise<Seen> {
   return seen
 }
 
+function base64(bytes: Uint8Array): string {
+  let text = ''
+  for (let at = 0; at < bytes.length; at += 4096)
+    text += String.fromCharCode(...bytes.subarray(at, at + 4096))
+  return btoa(text)
+}
+
 /** What the test calls in the page. */
 export const qcow2Page = {
   /** Opens the file that was picked, its format found by probing. */
@@ -58,14 +65,14 @@ export const qcow2Page = {
   fromUrl: async (url: string, sector: number): Promise<Seen> =>
     look(await openImage(await httpStorage(url)), sector),
 
-  /** Converts an image to a new qcow2 in memory, and returns that file. */
-  async convert(url: string, options: Record<string, string>, compress: boolean): Promise<number[]> {
+  /** Converts an image to a new qcow2 in memory, and returns that file as Base64. */
+  async convert(url: string, options: Record<string, string>, compress: boolean): Promise<string> {
     const source = await openImage(await httpStorage(url))
     const target = memoryStorage()
     const writer = await createWriter(qcow2, target, { size: source.size, options, compress })
     await convert(source, writer)
     await source.close()
-    return [...target.bytes()]
+    return base64(target.bytes())
   },
 }
 
