@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import {
   closeSync,
   fchmodSync,
@@ -158,7 +157,7 @@ function explain(error: unknown, label: string, path: string): unknown {
 
 /** A hidden name in the same directory that no other writer has. At most 255 bytes, as file systems want it. */
 function temporaryName(path: string): string {
-  const tag = randomBytes(6).toString('hex')
+  const tag = Buffer.from(crypto.getRandomValues(new Uint8Array(6))).toString('hex')
   const name = `.${basename(path)}.${tag}.part`
   return join(dirname(path), Buffer.byteLength(name) <= 255 ? name : `.img-${tag}.part`)
 }

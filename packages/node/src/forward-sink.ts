@@ -1,12 +1,13 @@
 import { closeSync, constants, fstatSync, openSync, write } from 'node:fs'
-import { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isatty } from 'node:tty'
 import { promisify } from 'node:util'
 import { type ForwardSink, ImageError, type IoOptions } from '@img/core'
 import { toImageError } from './errors.js'
 
 const writeFile = promisify(write)
+
+// Loaded when needed: together they would cost every program 4 ms.
+const isatty = (fd: number): boolean => process.getBuiltinModule('node:tty').isatty(fd)
 
 /** A sink over a file descriptor. */
 export interface FileSink extends ForwardSink {
@@ -62,6 +63,7 @@ export async function openForwardSink(path: string, options?: IoOptions): Promis
 }
 
 function pipeSink(fd: number, label: string): FileSink {
+  const { Socket } = process.getBuiltinModule('node:net')
   const socket = new Socket({ fd, readable: false, writable: true })
   let failure: unknown
   // Told by the callback of the write under way; without a listener it would end the process.

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import { type CodecName, type CompressionSpec, ImageError, type IoOptions } from '@img/core'
 import type { WorkerFailure, WorkerRequest, WorkerResponse } from './worker-messages.js'
 
@@ -218,7 +218,9 @@ class Pool implements WorkerPool {
 
   #start(): Thread {
     // What this process was started with (loaders, inspector) is not the worker's business.
-    const worker = new Worker(this.#script, { name: 'img-codec', execArgv: [] })
+    // The module is loaded when needed, as it would cost every program 3 ms.
+    const threads = process.getBuiltinModule('node:worker_threads')
+    const worker = new threads.Worker(this.#script, { name: 'img-codec', execArgv: [] })
     const thread: Thread = { worker, jobs: new Map() }
     worker.unref()
     worker.on('message', (response: WorkerResponse) => {

@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { ImageError, type StorageExtent } from '@img/core'
+import type { StorageExtent } from '@img/core'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { fileHandle, fileHandleOf, openFileStorage, openFileStorageSync } from '../src/index.js'
@@ -282,17 +282,13 @@ describe('closing', () => {
       () => storage.writeZeroes?.(0, 1),
       () => storage.discard?.(0, 1),
       () => storage.flush?.(),
-      () => collect(storage.extents?.(0, 1) ?? fail()),
+      ...(storage.extents ? [() => collect(storage.extents?.(0, 1))] : []),
       async () => storage.readSync(0, new Uint8Array(1)),
       async () => storage.hostSize(),
       async () => storage.slice(0, 1),
     ]
     for (const call of calls) await expect(call()).rejects.toEqual(failure('IMG_CLOSED'))
   })
-
-  function fail(): AsyncIterable<StorageExtent> {
-    throw new ImageError('IMG_CLOSED', 'no extents on this host')
-  }
 
   it('waits for what the thread pool does', async () => {
     const content = randomBytes(8 << 20)
