@@ -1,7 +1,17 @@
 import { randomBytes } from 'node:crypto'
-import { closeSync, mkdirSync, openSync, readSync, statfsSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  statfsSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { createTarget } from '../src/index.js'
 import {
   blockDeviceSize,
   cloneFile,
@@ -191,6 +201,22 @@ describe.skipIf(reflinks === undefined)('reflink (skipped where no btrfs can be 
 const small = root ? mounted('-t', 'tmpfs', '-o', 'size=4m', 'tmpfs') : undefined
 
 describe.skipIf(small === undefined)('a full file system (skipped where no tmpfs can be mounted)', () => {
+  it('fails a target with IMG_NO_SPACE, which leaves nothing behind', async () => {
+    const free = statfsSync(small as string).bfree
+    const noSpace = expect.objectContaining({ name: 'ImageError', code: 'IMG_NO_SPACE' })
+    for (const length of [8 * MiB, 64 * 1024]) {
+      await using target = await createTarget(join(small as string, 'disk'))
+      const bytes = new Uint8Array(length).fill(1)
+      const filling = (async () => {
+        for (let at = 0; at < 8 * MiB; at += length) await target.storage.write(at, bytes)
+      })()
+      await expect(filling).rejects.toEqual(noSpace)
+      await target.abort()
+      expect(readdirSync(small as string)).toEqual([])
+      expect(statfsSync(small as string).bfree).toBe(free)
+    }
+  })
+
   it.each([
     ['falloc', true],
     ['falloc', false],
