@@ -286,6 +286,17 @@ export function storageContract(name: string, subject: StorageSubject): void {
         )
       })
 
+      it('of nothing changes nothing, wherever', async () => {
+        if (!isWritable(shared)) return
+        await using(sampleBytes(700), async (storage) => {
+          await storage.write?.(10_000, new Uint8Array(0))
+          storage.writeSync?.(10_000, new Uint8Array(0))
+          await storage.writeZeroes?.(10_000, 0)
+          await storage.discard?.(10_000, 0)
+          expect(await readAll(storage)).toEqual(sampleBytes(700))
+        })
+      })
+
       it('keeps the bytes given, not the array', async () => {
         if (!isWritable(shared)) return
         await using(new Uint8Array(0), async (storage) => {

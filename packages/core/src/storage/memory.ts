@@ -136,7 +136,8 @@ class Memory extends ReadOnlyMemory implements MemoryStorage {
 
   writeSync(offset: number, bytes: Uint8Array): boolean {
     this.#reach(offset, bytes.length)
-    this.buffer.set(bytes, offset)
+    // Nothing, written beyond the end, leaves the end where it is.
+    if (bytes.length > 0) this.buffer.set(bytes, offset)
     return true
   }
 
