@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest'
 import { createWorkerPool } from '../src/index.js'
 import { temporaryDirectory } from './support/temp.js'
 
+const directory = temporaryDirectory()
 const built = new URL('../dist/worker.js', import.meta.url)
 
 /** Text-like bytes, different for each seed. */
@@ -127,7 +128,6 @@ describe.skipIf(!existsSync(built))('a pool of threads (skipped without a build)
   })
 
   it('survives the death of a thread', async () => {
-    const directory = temporaryDirectory()
     const script = join(directory, 'worker.mjs')
     writeFileSync(
       script,
