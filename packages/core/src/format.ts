@@ -3,6 +3,7 @@ import type { MaybePromise } from './bytes.js'
 import type { ClusterMap } from './cluster.js'
 import type { CodecName } from './codecs/codec.js'
 import { ImageError } from './errors.js'
+import type { Compress } from './jobs/types.js'
 import type { DiskImage } from './image.js'
 import type { OptionSpecs, ValuesOf } from './options.js'
 import type { SnapshotStore } from './snapshot.js'
@@ -130,6 +131,8 @@ export interface CreateContext extends IoOptions {
   openReference(reference: Reference): Promise<Storage>
   /** Makes another file that belongs to the image (data file, extents), through the caller's gate. */
   createReference(reference: Reference): Promise<WritableStorage>
+  /** For `stream`: compresses one unit, elsewhere (worker threads). Absent: the format does it here. */
+  readonly compress?: Compress | undefined
   warn(message: string): void
 }
 

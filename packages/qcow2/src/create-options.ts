@@ -1,16 +1,40 @@
 import { ImageError, type OptionSpecs, type Preallocation, preallocations } from '@img/core'
 
-/** Options of `create`, with the names, defaults and help of qemu-img 7.2. Bounds are checked by {@link newImage}. */
+/**
+ * Options of `create`, with the names, defaults, help and order of qemu-img 7.2. Bounds are checked by {@link newImage}.
+ */
 export const createOptions: OptionSpecs = {
-  backing_file: { kind: 'string', help: 'File name of a base image' },
-  backing_fmt: { kind: 'string', help: 'Image format of the base image' },
+  encryption: {
+    kind: 'bool',
+    default: false,
+    announced: false,
+    hidden: true,
+    help: "Encrypt the image with format 'aes'",
+  },
+  'encrypt.format': {
+    kind: 'string',
+    hidden: true,
+    help: "Encrypt the image, format choices: 'aes', 'luks'",
+  },
+  'encrypt.key-secret': {
+    kind: 'string',
+    hidden: true,
+    help: 'ID of secret providing qcow AES key or LUKS passphrase',
+  },
+  'encrypt.cipher-alg': { kind: 'string', hidden: true, help: 'Name of encryption cipher algorithm' },
+  'encrypt.cipher-mode': { kind: 'string', hidden: true, help: 'Name of encryption cipher mode' },
+  'encrypt.ivgen-alg': { kind: 'string', hidden: true, help: 'Name of IV generator algorithm' },
+  'encrypt.ivgen-hash-alg': { kind: 'string', hidden: true, help: 'Name of IV generator hash algorithm' },
+  'encrypt.hash-alg': { kind: 'string', hidden: true, help: 'Name of encryption hash algorithm' },
+  'encrypt.iter-time': { kind: 'string', hidden: true, help: 'Time to spend in PBKDF in milliseconds' },
   cluster_size: { kind: 'size', default: 65536, help: 'qcow2 cluster size' },
-  compat: {
+  extended_l2: { kind: 'bool', default: false, help: 'Extended L2 tables' },
+  preallocation: {
     kind: 'oneOf',
-    values: ['0.10', '1.1'],
-    aliases: { v2: '0.10', v3: '1.1' },
-    default: '1.1',
-    help: 'Compatibility level (v2 [0.10] or v3 [1.1])',
+    values: preallocations,
+    default: 'off',
+    announced: false,
+    help: 'Preallocation mode (allowed values: off, metadata, falloc, full)',
   },
   compression_type: {
     kind: 'oneOf',
@@ -18,39 +42,26 @@ export const createOptions: OptionSpecs = {
     default: 'zlib',
     help: 'Compression method used for image cluster compression',
   },
+  size: { kind: 'size', help: 'Virtual disk size' },
+  compat: {
+    kind: 'oneOf',
+    values: ['0.10', '1.1'],
+    aliases: { v2: '0.10', v3: '1.1' },
+    default: '1.1',
+    announced: false,
+    help: 'Compatibility level (v2 [0.10] or v3 [1.1])',
+  },
+  backing_file: { kind: 'string', help: 'File name of a base image' },
+  backing_fmt: { kind: 'string', help: 'Image format of the base image' },
   data_file: { kind: 'string', help: 'File name of an external data file' },
   data_file_raw: {
     kind: 'bool',
     default: false,
+    announced: false,
     help: 'The external data file must stay valid as a raw image',
   },
-  'encrypt.cipher-alg': { kind: 'string', hidden: true, help: 'Name of encryption cipher algorithm' },
-  'encrypt.cipher-mode': { kind: 'string', hidden: true, help: 'Name of encryption cipher mode' },
-  'encrypt.format': {
-    kind: 'string',
-    hidden: true,
-    help: "Encrypt the image, format choices: 'aes', 'luks'",
-  },
-  'encrypt.hash-alg': { kind: 'string', hidden: true, help: 'Name of encryption hash algorithm' },
-  'encrypt.iter-time': { kind: 'string', hidden: true, help: 'Time to spend in PBKDF in milliseconds' },
-  'encrypt.ivgen-alg': { kind: 'string', hidden: true, help: 'Name of IV generator algorithm' },
-  'encrypt.ivgen-hash-alg': { kind: 'string', hidden: true, help: 'Name of IV generator hash algorithm' },
-  'encrypt.key-secret': {
-    kind: 'string',
-    hidden: true,
-    help: 'ID of secret providing qcow AES key or LUKS passphrase',
-  },
-  encryption: { kind: 'bool', default: false, hidden: true, help: "Encrypt the image with format 'aes'" },
-  extended_l2: { kind: 'bool', default: false, help: 'Extended L2 tables' },
   lazy_refcounts: { kind: 'bool', default: false, help: 'Postpone refcount updates' },
-  preallocation: {
-    kind: 'oneOf',
-    values: preallocations,
-    default: 'off',
-    help: 'Preallocation mode (allowed values: off, metadata, falloc, full)',
-  },
   refcount_bits: { kind: 'int', default: 16, help: 'Width of a reference count entry in bits' },
-  size: { kind: 'size', help: 'Virtual disk size' },
 }
 
 /** Checked values of {@link createOptions}, defaults filled in. */

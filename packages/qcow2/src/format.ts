@@ -4,6 +4,7 @@ import { createOptions } from './create-options.js'
 import { MAGIC } from './header.js'
 import { measureQcow2 } from './measure.js'
 import { openQcow2 } from './open.js'
+import { streamQcow2 } from './stream.js'
 
 /** The format qcow2, versions 2 and 3. Specification: QEMU docs/interop/qcow2.rst. */
 export const qcow2: Format = defineFormat({
@@ -24,5 +25,6 @@ export const qcow2: Format = defineFormat({
   open: openQcow2,
   createOptions,
   create: createQcow2,
+  stream: streamQcow2,
   measure: measureQcow2,
 })
