@@ -8,6 +8,8 @@ interface Described<T> {
   readonly default?: T
   /** Not shown by `-o help`. */
   readonly hidden?: boolean
+  /** False: the line with which `img create` announces an image does not tell the default, as qemu-img's does not. */
+  readonly announced?: boolean
 }
 /** Bytes, with qemu-img's suffixes. */
 export interface SizeOption extends Described<number> {

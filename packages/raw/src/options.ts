@@ -12,6 +12,7 @@ export const createOptions: { readonly preallocation: EnumOption<'off' | 'falloc
     kind: 'oneOf',
     values: ['off', 'falloc', 'full'],
     default: 'off',
+    announced: false,
     help: 'Preallocation mode (allowed values: off, falloc, full)',
   },
 }
