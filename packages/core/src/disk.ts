@@ -3,10 +3,11 @@ import { type Layer, readLayer } from './access/read.js'
 import { UnitCache } from './access/units.js'
 import { discardLayer, writeLayer, writeZeroesLayer } from './access/write.js'
 import type { Extent, ExtentOptions, ResizeOptions } from './block.js'
-import { checkRange, isPromise, maxOffset } from './bytes.js'
+import { alignUp, checkRange, isPromise, maxOffset } from './bytes.js'
 import { ImageError } from './errors.js'
 import type { Driver, Format } from './format.js'
 import type { DiskImage, ImageInfo } from './image.js'
+import { describe } from './reference.js'
 import type { SnapshotStore } from './snapshot.js'
 import type { IoOptions, Storage, ZeroOptions } from './storage.js'
 
@@ -17,8 +18,8 @@ export interface DiskParts {
   readonly storage: Storage
   readonly backing?: Disk | undefined
   readonly writable?: boolean | undefined
-  /** Closing the disk leaves storage and backing open: a snapshot of a disk that stays open. */
-  readonly borrowed?: boolean | undefined
+  /** A snapshot of this disk: it reads the same backing file, and closing it leaves storage and backing open. */
+  readonly snapshotOf?: Disk | undefined
 }
 
 /** The access layer over a driver: all reading, writing and copy-on-write, for every format alike. */
@@ -27,6 +28,7 @@ export class Disk implements DiskImage, Layer {
   readonly driver: Driver
   readonly storage: Storage
   readonly backing: Disk | undefined
+  readonly backingMissing: ImageError | undefined
   readonly units: UnitCache = new UnitCache()
   readonly blockSize = 512
   readonly snapshots?: SnapshotStore<DiskImage>
@@ -43,8 +45,9 @@ export class Disk implements DiskImage, Layer {
     this.format = parts.format
     this.driver = parts.driver
     this.storage = parts.storage
-    this.backing = parts.backing
-    this.#borrowed = parts.borrowed ?? false
+    this.backing = parts.backing ?? parts.snapshotOf?.backing
+    this.backingMissing = parts.snapshotOf?.backingMissing ?? this.#missingBacking()
+    this.#borrowed = parts.snapshotOf !== undefined
     const { map, snapshots, resize } = parts.driver
     if (snapshots) this.snapshots = this.#snapshotStore(snapshots)
     if (parts.writable !== true) return
@@ -134,10 +137,24 @@ export class Disk implements DiskImage, Layer {
     }
   }
 
-  /** Changes run one after another: a driver's allocator never sees two at once. */
-  #inTurn<T>(options: IoOptions | undefined, change: () => Promise<T>): Promise<T> {
+  #missingBacking(): ImageError | undefined {
+    const { backing } = this.driver
+    if (backing === undefined || this.backing !== undefined) return undefined
+    return new ImageError(
+      'IMG_REFERENCE_DENIED',
+      `${this.storage.label}: ${describe(backing)} was not opened`,
+      {
+        format: this.format.name,
+        source: this.storage.label,
+        hint: 'open the image with its backing chain',
+      },
+    )
+  }
+
+  /** Changes run one after another: a driver's allocator never sees two at once. What was begun before close is done. */
+  async #inTurn<T>(options: IoOptions | undefined, change: () => Promise<T>): Promise<T> {
+    this.assertReadable()
     const result = this.#turn.then(() => {
-      this.assertReadable()
       options?.signal?.throwIfAborted()
       return change()
     })
@@ -155,6 +172,7 @@ export class Disk implements DiskImage, Layer {
     checkRange(offset, length, this.size)
     if (length === 0) return
     return this.#inTurn(options, async () => {
+      // A resize may have come first.
       checkRange(offset, length, this.size)
       this.units.clear()
       try {
@@ -173,8 +191,25 @@ export class Disk implements DiskImage, Layer {
         hint: 'ask for it with --shrink, after making file system and partitions smaller',
       })
     }
+    const before = this.size
+    const { map } = this.driver
+    const shown = Math.min(size, this.backing?.size ?? 0)
+    if (size > before && this.backingMissing) throw this.backingMissing
+    if (shown > before && !map.allocate) {
+      throw new ImageError(
+        'IMG_UNSUPPORTED',
+        'growing this image would show content of its larger backing file',
+        {
+          format: this.format.name,
+          source: this.storage.label,
+        },
+      )
+    }
     this.units.clear()
     await this.driver.resize?.(size, options)
+    // The new part reads as zeros, whatever the backing file holds there or the last cluster held of old.
+    const stale = Math.max(shown, Math.min(size, alignUp(before, map.clusterSize)))
+    if (stale > before && map.allocate) await writeZeroesLayer(this, before, stale - before, options)
   }
 
   async #flush(options?: IoOptions): Promise<void> {
@@ -208,13 +243,7 @@ export class Disk implements DiskImage, Layer {
       open: async (idOrName, options) => {
         this.#assertOpen()
         const driver = await store.open(idOrName, options)
-        return new Disk({
-          format: this.format,
-          driver,
-          storage: this.storage,
-          backing: this.backing,
-          borrowed: true,
-        })
+        return new Disk({ format: this.format, driver, storage: this.storage, snapshotOf: this })
       },
       ...(create && {
         create: (name, options) => this.#inTurn(options, () => create.call(store, name, options)),

@@ -48,7 +48,7 @@ async function openDisk(storage: Storage, options: OpenOptions, above: readonly 
     driver = await openDriver(storage, format, options)
     const follow = driver.backing !== undefined && options.inspect !== true && options.chain !== false
     const backing = follow
-      ? await openBacking(driver.backing as Reference, storage, options, [...above, storage])
+      ? await openBacking(driver, storage, options, [...above, storage])
       : undefined
     return new Disk({ format, driver, storage, backing, writable: options.writable })
   } catch (error) {
@@ -79,25 +79,35 @@ async function chooseFormat(storage: Storage, options: OpenOptions): Promise<For
   if (format !== undefined) return registry.load(format)
   const probed = await probeFormat(storage, { registry, signal: options.signal })
   if (probed !== undefined) return probed
-  if (options.writable === true) {
+  const raw = options.writable === true ? undefined : await loadRaw(registry)
+  if (raw === undefined) {
     throw new ImageError('IMG_UNKNOWN_FORMAT', `${storage.label}: no format recognises this file`, {
       source: storage.label,
       hint: 'if it is a raw disk, say so with -f raw',
     })
   }
-  const raw = await registry.load('raw')
   options.onWarning?.(
     `${storage.label}: no format recognises this file; it is read as raw. Say -f raw to mean that`,
   )
   return raw
 }
 
+async function loadRaw(registry: FormatRegistry): Promise<Format | undefined> {
+  try {
+    return await registry.load('raw')
+  } catch (error) {
+    if (ImageError.is(error, 'IMG_PLUGIN_MISSING')) return undefined
+    throw error
+  }
+}
+
 async function openBacking(
-  reference: Reference,
+  driver: Driver,
   from: Storage,
   options: OpenOptions,
   above: readonly Storage[],
 ): Promise<Disk> {
+  const reference = driver.backing as Reference
   if (above.length >= maxChainDepth) {
     throw new ImageError(
       'IMG_CHAIN_LOOP',
@@ -110,7 +120,7 @@ async function openBacking(
     signal: options.signal,
   })
   const { storage } = opened
-  if (storage.identity !== undefined && above.some(({ identity }) => identity === storage.identity)) {
+  if (above.some((other) => isSame(other, storage))) {
     await storage.close()
     throw new ImageError(
       'IMG_CHAIN_LOOP',
@@ -120,11 +130,22 @@ async function openBacking(
       },
     )
   }
-  return openDisk(
+  const backing = await openDisk(
     storage,
     { ...options, format: backingFormat(reference, opened), writable: false, options: {} },
     above,
   )
+  try {
+    await driver.checkBacking?.(backing, { signal: options.signal })
+  } catch (error) {
+    await backing.close().catch(() => undefined)
+    throw error
+  }
+  return backing
+}
+
+function isSame(a: Storage, b: Storage): boolean {
+  return a === b || (a.identity !== undefined && a.identity === b.identity)
 }
 
 function backingFormat(reference: Reference, opened: OpenedReference): string | undefined {

@@ -22,6 +22,7 @@ async function* walk(
     const found = driver.map.lookup(at, end - at, options)
     const run = isPromise(found) ? await found : found
     const next = at + run.length
+    if (run.kind === 'unallocated' && layer.backingMissing) throw layer.backingMissing
     if (run.kind === 'unallocated' && backing !== undefined && at < backing.driver.size) {
       backing.assertReadable()
       const covered = Math.min(next, backing.driver.size)
@@ -102,14 +103,19 @@ function sameHost(hostOffset: number | undefined, length: number): number | unde
 }
 
 /** Extents of a range: ascending, gap-free, merged. */
-export async function* layerExtents(
+export function layerExtents(
   layer: Layer,
   offset: number,
   end: number,
   options: ExtentWalk = {},
 ): AsyncGenerator<Extent> {
+  return mergeExtents(walk(layer, offset, end, 0, options))
+}
+
+/** The same extents with neighbours that continue each other made one. */
+export async function* mergeExtents(extents: AsyncIterable<Extent>): AsyncGenerator<Extent> {
   let last: Extent | undefined
-  for await (const extent of walk(layer, offset, end, 0, options)) {
+  for await (const extent of extents) {
     if (last === undefined) last = extent
     else if (continues(last, extent)) last = { ...last, length: last.length + extent.length }
     else {

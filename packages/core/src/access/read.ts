@@ -1,5 +1,6 @@
 import { isPromise, type MaybePromise } from '../bytes.js'
 import type { ClusterRun } from '../cluster.js'
+import type { ImageError } from '../errors.js'
 import type { Driver } from '../format.js'
 import type { IoOptions } from '../storage.js'
 import type { UnitCache } from './units.js'
@@ -10,6 +11,8 @@ export interface Layer {
   readonly formatName: string
   readonly units: UnitCache
   readonly backing?: Layer | undefined
+  /** Why what this layer does not hold cannot be told: it has a backing file, which is not opened. */
+  readonly backingMissing?: ImageError | undefined
   /** Throws where the layer is closed or cannot be read. */
   assertReadable(): void
 }
@@ -74,16 +77,17 @@ function readRun(
       return
     }
     case 'unallocated':
-      return readBacking(layer.backing, offset, into, options)
+      return readBacking(layer, offset, into, options)
   }
 }
 
 function readBacking(
-  backing: Layer | undefined,
+  { backing, backingMissing }: Layer,
   offset: number,
   into: Uint8Array,
   options?: IoOptions,
 ): MaybePromise<void> {
+  if (backingMissing) throw backingMissing
   // A backing file may be smaller than its overlay: what it does not cover is zero.
   const covered = backing === undefined ? 0 : Math.max(0, Math.min(into.length, backing.driver.size - offset))
   into.fill(0, covered)

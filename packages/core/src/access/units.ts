@@ -3,32 +3,46 @@ import type { CompressedRun } from '../cluster.js'
 import type { Codec } from '../codecs/codec.js'
 import { loadCodec } from '../codecs/index.js'
 import { ImageError } from '../errors.js'
-import type { IoOptions } from '../storage.js'
+import type { IoOptions, Storage } from '../storage.js'
 
 const budget = 8 * 1024 * 1024
 
 /** Decompressed clusters of one image, the latest few kept. */
 export class UnitCache {
-  readonly #units = new Map<string, Uint8Array>()
+  /** Counted, since labels of storages need not differ. */
+  readonly #storages = new Map<Storage, number>()
+  #units = new Map<string, Uint8Array>()
   #bytes = 0
 
   /** The whole decompressed unit that a run lies in. Not to be written to. */
   get(run: CompressedRun, format: string, options?: IoOptions): MaybePromise<Uint8Array> {
-    const key = `${run.hostOffset}/${run.storage.label}`
-    const hit = this.#units.get(key)
+    const key = `${run.hostOffset}/${this.#number(run.storage)}`
+    const units = this.#units
+    const hit = units.get(key)
     if (hit !== undefined) {
-      this.#units.delete(key)
-      this.#units.set(key, hit)
+      units.delete(key)
+      units.set(key, hit)
       return hit
     }
     const unit = readUnit(run, format, options)
-    return isPromise(unit) ? unit.then((bytes) => this.#keep(key, bytes)) : this.#keep(key, unit)
+    if (!isPromise(unit)) return this.#keep(key, unit)
+    // What was read before a write began is not kept after it.
+    return unit.then((bytes) => (units === this.#units ? this.#keep(key, bytes) : bytes))
   }
 
   /** Forgets everything: after a write. */
   clear(): void {
-    this.#units.clear()
+    this.#units = new Map()
     this.#bytes = 0
+  }
+
+  #number(storage: Storage): number {
+    let number = this.#storages.get(storage)
+    if (number === undefined) {
+      number = this.#storages.size
+      this.#storages.set(storage, number)
+    }
+    return number
   }
 
   #keep(key: string, unit: Uint8Array): Uint8Array {
@@ -74,7 +88,7 @@ export function readUnit(run: CompressedRun, format: string, options?: IoOptions
 
 /**
  * Decompresses the unit of a run, into `into` where given.
- * @throws {ImageError} IMG_CORRUPT with the host offset.
+ * @throws {ImageError} IMG_CORRUPT with the host offset; IMG_UNSUPPORTED where the codec lacks what the data needs.
  */
 export function decompressUnit(
   run: CompressedRun,
@@ -85,8 +99,11 @@ export function decompressUnit(
   try {
     return codec.decompress(input, run.unitLength, into)
   } catch (cause) {
-    const message = `compressed data at offset ${run.hostOffset} of ${run.storage.label} is damaged`
-    throw new ImageError('IMG_CORRUPT', `${message}: ${(cause as Error).message}`, {
+    const place = `compressed data at offset ${run.hostOffset} of ${run.storage.label}`
+    const [code, verdict] = ImageError.is(cause, 'IMG_UNSUPPORTED')
+      ? (['IMG_UNSUPPORTED', 'cannot be read'] as const)
+      : (['IMG_CORRUPT', 'is damaged'] as const)
+    throw new ImageError(code, `${place} ${verdict}: ${(cause as Error).message}`, {
       source: run.storage.label,
       offset: run.hostOffset,
       cause,
