@@ -49,7 +49,8 @@ export function nodeReferences(options: NodeReferenceOptions = {}): ReferenceRes
     async open(reference, from, { writable, signal }): Promise<OpenedReference> {
       signal?.throwIfAborted()
       const { path, format } = gate.find(reference, from)
-      const storage = openFileStorageSync(path, { writable, native, lock: lock(writable) })
+      const label = labelOf(reference, from, path)
+      const storage = openFileStorageSync(path, { writable, native, label, lock: lock(writable) })
       return { storage, format }
     },
     ...(onCreate && {
@@ -60,6 +61,13 @@ export function nodeReferences(options: NodeReferenceOptions = {}): ReferenceRes
       },
     }),
   }
+}
+
+/** The name by which QEMU tells of the file: a relative one after the directory of the referring image's own name. */
+function labelOf({ name }: Reference, from: Storage, path: string): string {
+  if (protocolOf(name) !== undefined) return path
+  if (isAbsolute(name)) return name
+  return from.label.slice(0, from.label.lastIndexOf(sep) + 1) + name
 }
 
 class Gate {

@@ -71,6 +71,23 @@ describe('by default', () => {
     expect(await content('../own/base')).toBe('own/base')
   })
 
+  it.skipIf(!posix)(
+    "are told by name after the directory of the image's own name, as QEMU does",
+    async () => {
+      const named = openFileStorageSync(join(own, 'image'), { label: 'chain/image' })
+      for (const [name, label] of [
+        ['base', 'chain/base'],
+        ['../own/base', 'chain/../own/base'],
+        [join(own, 'base'), join(own, 'base')],
+      ] as const) {
+        const { storage } = await nodeReferences().open(reference(name), named, { writable: false })
+        await storage.close()
+        expect(storage.label).toBe(label)
+      }
+      await named.close()
+    },
+  )
+
   it.each([
     ['above', '../secret'],
     ['in a neighbour', '../other/base'],
