@@ -1,0 +1,67 @@
+import type { FormatRegistry } from '@img/core'
+import { printErr } from './output/write.js'
+import type { Plugin } from './plugins/load.js'
+import { abortOnSignals } from './signals.js'
+
+/** Options that every verb takes, before or after its name. */
+export interface GlobalOptions {
+  /** `--plugin`. */
+  readonly plugin?: readonly string[] | undefined
+  /** False after `--no-discovery`. */
+  readonly discovery?: boolean | undefined
+  /** `--allow-ref`. */
+  readonly allowRef?: readonly string[] | undefined
+}
+
+/** What a verb runs in. */
+export interface Context {
+  readonly globals: GlobalOptions
+  /** Prints a warning, unless quiet. */
+  readonly warn: (message: string) => void
+  /** The registry with all plugins found. */
+  readonly registry: () => Promise<FormatRegistry>
+  /** The plugins found. */
+  readonly plugins: () => Promise<readonly Plugin[]>
+  /** Aborts when the process is told to stop. Only for verbs that then have something to clean up. */
+  readonly signal: () => AbortSignal
+}
+
+/** Makes the context of a run. Nothing is loaded before it is asked for. */
+export function createContext(globals: GlobalOptions, quiet: boolean): Context {
+  const { env } = process
+  const warn = (message: string): void => {
+    if (!quiet) printErr(`img: warning: ${message}\n`)
+  }
+  const once = <T>(make: () => T): (() => T) => {
+    const made: T[] = []
+    return () => {
+      if (made.length === 0) made.push(make())
+      return made[0] as T
+    }
+  }
+  const plugins = once(async () => {
+    const { discover } = await import('./discover.js')
+    return discover({
+      plugins: globals.plugin ?? [],
+      environment: env.IMG_PLUGINS,
+      project: globals.discovery !== false && !isOn(env.IMG_NO_DISCOVERY),
+      cwd: process.cwd(),
+      onWarning: warn,
+    })
+  })
+  return {
+    globals,
+    warn,
+    plugins,
+    registry: once(async () => {
+      await plugins()
+      return (await import('@img/core')).defaultRegistry
+    }),
+    signal: once(abortOnSignals),
+  }
+}
+
+/** An environment variable that is set, to anything but an empty text or 0. */
+function isOn(value: string | undefined): boolean {
+  return value !== undefined && value !== '' && value !== '0'
+}

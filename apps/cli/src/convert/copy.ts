@@ -1,0 +1,132 @@
+import { statSync } from 'node:fs'
+import { isatty } from 'node:tty'
+import {
+  type BlockDevice,
+  type ConvertOptions,
+  convert,
+  convertStream,
+  type ImageWriter,
+  type Progress,
+  streamImage,
+  thin,
+} from '@img/core'
+import { createWorkerPool, type FileSink, forwardSink, nodeMover, openForwardSink } from '@img/node'
+import type { Context } from '../context.js'
+import { Failure } from '../errors.js'
+import { openNamed } from '../open.js'
+import { references } from '../references.js'
+import type { ConvertArguments } from './arguments.js'
+import { existingWriter } from './existing.js'
+import { describeTarget, refuseSelf, startTarget } from './new-target.js'
+import type { Source } from './source.js'
+import { throttle } from './throttle.js'
+
+/** What a copy runs with. */
+export interface CopyContext {
+  readonly args: ConvertArguments
+  readonly source: Source
+  readonly context: Context
+  readonly onProgress: (progress: Progress) => void
+}
+
+/** Copies the source into whatever the target is. @throws {Failure} */
+export async function copy(job: CopyContext): Promise<void> {
+  const { args, source, context } = job
+  if (args.existing) return copyIntoExisting(job)
+  if (args.target === '-' || isForwardOnly(args.target)) return copyIntoPipe(job)
+  const wanted = await describeTarget(args, source, context)
+  await refuseSelf(args, source)
+  const size = source.kind === 'disk' ? source.disk.size : source.reader.size
+  const target = await startTarget(args, wanted, size, context)
+  try {
+    await transfer(job, target.writer, wanted.thin)
+    context.signal().throwIfAborted()
+    await target.commit()
+  } finally {
+    await target.close()
+  }
+}
+
+/** Fills a writer from the source. */
+async function transfer(job: CopyContext, writer: ImageWriter, isThin: boolean): Promise<void> {
+  const { args, source, context } = job
+  const pool = writer.compression === undefined ? undefined : createWorkerPool()
+  const options: ConvertOptions = {
+    signal: context.signal(),
+    onProgress: job.onProgress,
+    sparse: args.sparse,
+    ...(args.rate === undefined && { mover: nodeMover }),
+    ...(pool && { compress: (bytes, spec) => pool.compress(bytes, spec) }),
+  }
+  try {
+    if (source.kind === 'pipe') await convertStream(source.reader, writer, options)
+    else {
+      const disk = limited(source.disk, args.rate)
+      const parts = isThin ? thin(disk, writer) : { source: disk, writer }
+      await convert(parts.source, parts.writer, options)
+    }
+  } finally {
+    await pool?.close()
+  }
+}
+
+function limited(disk: BlockDevice, rate: number | undefined): BlockDevice {
+  return rate === undefined ? disk : throttle(disk, rate)
+}
+
+/** `-n`: writes over the content of an image. */
+async function copyIntoExisting(job: CopyContext): Promise<void> {
+  const { args, source, context } = job
+  if (args.target === '-') throw new Failure('-n cannot be used with standard output')
+  if (source.kind === 'pipe' && source.reader.size === undefined) {
+    throw new Failure('-n needs a source whose size is known before it is read')
+  }
+  if (args.compress) throw new Failure('-c cannot be used with -n yet')
+  await refuseSelf(args, source)
+  const signal = context.signal()
+  const { target: name, targetFormat: format, targetImageOpts: imageOpts } = args
+  await using image = await openNamed(name, { format, imageOpts, writable: true, signal }, context)
+  const size = source.kind === 'disk' ? source.disk.size : (source.reader.size ?? 0)
+  if (image.size < size) throw new Failure('output file is smaller than input file')
+  const writer = existingWriter(image, args.targetIsZero)
+  await transfer(job, writer, false)
+  if (!args.targetIsZero && image.size > size) await image.writeZeroes?.(size, image.size - size, { signal })
+}
+
+function isForwardOnly(path: string): boolean {
+  const stats = statSync(path, { throwIfNoEntry: false })
+  return stats !== undefined && (stats.isFIFO() || stats.isCharacterDevice())
+}
+
+/** Writes a whole image in one pass. */
+async function copyIntoPipe(job: CopyContext): Promise<void> {
+  const { args, source, context } = job
+  const { format, values, thin: isThin } = await describeTarget(args, source, context)
+  if (isThin) throw new Failure('an image with a backing file cannot be written to a pipe yet')
+  if (source.kind === 'pipe') {
+    throw new Failure('one of source and target can be a pipe, not both', {
+      hint: 'store one of them in a file',
+    })
+  }
+  if (args.target === '-' && isatty(1)) {
+    throw new Failure('an image is not written to a terminal', {
+      hint: 'redirect standard output to a file or a pipe',
+    })
+  }
+  const signal = context.signal()
+  const sink: FileSink =
+    args.target === '-' ? forwardSink(1, 'standard output') : await openForwardSink(args.target, { signal })
+  try {
+    await streamImage(format, limited(source.disk, args.rate), sink, {
+      signal,
+      onProgress: job.onProgress,
+      options: values,
+      compress: args.compress,
+      sparse: args.sparse,
+      references: references(context),
+      onWarning: context.warn,
+    })
+  } finally {
+    await sink.close()
+  }
+}

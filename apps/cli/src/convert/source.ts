@@ -1,0 +1,101 @@
+import { createReadStream, statSync } from 'node:fs'
+import { type BlockDevice, concatenate, type DiskImage, type Format, type StreamReader } from '@img/core'
+import type { Context } from '../context.js'
+import { Failure } from '../errors.js'
+import { namedFormat, openNamed } from '../open.js'
+import { openSnapshot } from '../snapshots.js'
+import type { ConvertArguments } from './arguments.js'
+
+/** What `convert` reads from: disks, or a pipe. */
+export type Source =
+  | {
+      readonly kind: 'disk'
+      readonly disk: BlockDevice
+      /** The images opened. */
+      readonly images: readonly DiskImage[]
+      close(): Promise<void>
+    }
+  | { readonly kind: 'pipe'; readonly label: string; readonly reader: StreamReader; close(): Promise<void> }
+
+/** Opens what `convert` reads from; `-` is standard input. @throws {Failure} */
+export async function openSource(
+  args: ConvertArguments,
+  context: Context,
+  signal: AbortSignal,
+): Promise<Source> {
+  const pipe = args.sources.find((name) => !args.imageOpts && isPipe(name))
+  if (pipe !== undefined) return openPipe(pipe, args, context, signal)
+  const opened: { readonly disk: DiskImage; readonly image: DiskImage; close(): Promise<void> }[] = []
+  const close = async (): Promise<void> => {
+    await Promise.all(opened.map((each) => each.close()))
+  }
+  try {
+    for (const name of args.sources) {
+      const image = await openNamed(
+        name,
+        { format: args.sourceFormat, imageOpts: args.imageOpts, forceShare: args.forceShare, signal },
+        context,
+      )
+      opened.push(await openSnapshot(image, args.snapshot))
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+  const disks = opened.map(({ disk }) => disk)
+  return {
+    kind: 'disk',
+    disk: disks.length === 1 ? (disks[0] as DiskImage) : concatenate(disks),
+    images: opened.map(({ image }) => image),
+    close,
+  }
+}
+
+function isPipe(name: string): boolean {
+  if (name === '-') return true
+  const stats = statSync(name, { throwIfNoEntry: false })
+  return stats !== undefined && (stats.isFIFO() || stats.isSocket())
+}
+
+async function openPipe(
+  name: string,
+  args: ConvertArguments,
+  context: Context,
+  signal: AbortSignal,
+): Promise<Source> {
+  const label = name === '-' ? 'standard input' : name
+  if (args.sources.length > 1) throw new Failure(`${label} cannot be one of several inputs`)
+  if (args.snapshot !== undefined) throw new Failure(`a snapshot cannot be found in ${label}`)
+  if (args.sourceFormat === undefined) {
+    throw new Failure(`the format of ${label} must be named with -f`, {
+      hint: 'a pipe can be read only once, so it is not probed; such as -f raw',
+    })
+  }
+  const format = await namedFormat(args.sourceFormat, context, (unknown) => {
+    throw new Failure(`Could not open '${name}': Unknown driver '${unknown}'`)
+  })
+  const input = name === '-' ? process.stdin : createReadStream(name)
+  return {
+    kind: 'pipe',
+    label,
+    reader: await readerOf(format, input, label, signal),
+    close: () => {
+      input.destroy()
+      return Promise.resolve()
+    },
+  }
+}
+
+async function readerOf(
+  format: Format,
+  input: AsyncIterable<Uint8Array>,
+  label: string,
+  signal: AbortSignal,
+): Promise<StreamReader> {
+  if (format.readStream === undefined) {
+    throw new Failure(`format ${format.name} cannot be read from a pipe`, {
+      hint: 'its tables point back and forth: store it in a file first',
+    })
+  }
+  return format.readStream(input, { signal, label })
+}

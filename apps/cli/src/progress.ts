@@ -1,0 +1,134 @@
+import { isatty } from 'node:tty'
+import type { Progress } from '@img/core'
+import { printErr } from './output/write.js'
+import { humanSize } from './sizes.js'
+
+/** Values of `--progress`. */
+export const progressModes = ['auto', 'json', 'plain', 'none'] as const
+
+/** How progress is shown: `auto` is a line on a terminal that is written anew, and nothing elsewhere. */
+export type ProgressMode = (typeof progressModes)[number]
+
+/** Shows how far a job is. */
+export interface ProgressMeter {
+  /** Given to jobs; cheap. */
+  readonly update: (progress: Progress) => void
+  /** Ends the line. `complete`: shows 100%. */
+  end(complete: boolean): void
+}
+
+interface State {
+  readonly progress: Progress
+  /** Seconds since the phase began. */
+  readonly elapsed: number
+  /** Bytes a second. */
+  readonly rate: number
+  /** Seconds; undefined where it cannot be told. */
+  readonly left: number | undefined
+  readonly percent: number
+}
+
+/** Milliseconds between two outputs. */
+const intervals = { terminal: 100, json: 250, plain: 2000 }
+type Style = keyof typeof intervals
+
+/** A meter on stderr in the mode asked for; one that does nothing where nothing is to be shown. */
+export function progressMeter(mode: ProgressMode | undefined, wanted: boolean): ProgressMeter {
+  const style = styleOf(mode ?? (wanted ? 'auto' : 'none'))
+  return style === undefined ? { update: () => undefined, end: () => undefined } : new Meter(style)
+}
+
+function styleOf(mode: ProgressMode): Style | undefined {
+  if (mode === 'json' || mode === 'plain') return mode
+  return mode === 'auto' && isatty(2) && process.env.TERM !== 'dumb' ? 'terminal' : undefined
+}
+
+class Meter implements ProgressMeter {
+  readonly #style: Style
+  #phase: string | undefined
+  #began = 0
+  #due = 0
+  #last: Progress | undefined
+  #shown: Progress | undefined
+
+  constructor(style: Style) {
+    this.#style = style
+  }
+
+  readonly update = (progress: Progress): void => {
+    const now = performance.now()
+    if (progress.phase !== this.#phase) {
+      if (this.#last !== undefined) this.#show(this.#last, now)
+      this.#phase = progress.phase
+      this.#began = now
+      this.#due = now
+    }
+    this.#last = progress
+    if (now >= this.#due) this.#show(progress, now)
+  }
+
+  end(complete: boolean): void {
+    const last = this.#last
+    if (last === undefined) return
+    if (complete) this.#show({ ...last, done: last.total }, performance.now())
+    if (this.#style === 'terminal') printErr('\n')
+  }
+
+  #show(progress: Progress, now: number): void {
+    this.#due = now + intervals[this.#style]
+    const { done, phase } = progress
+    if (this.#shown?.done === done && this.#shown.phase === phase) return
+    this.#shown = progress
+    const state = describe(progress, (now - this.#began) / 1000)
+    if (this.#style === 'json') printErr(`${jsonLine(state)}\n`)
+    else if (this.#style === 'plain') printErr(`${plainLine(state)}\n`)
+    else printErr(`\r${fit(plainLine(state))}\u001b[K`)
+  }
+}
+
+function describe(progress: Progress, elapsed: number): State {
+  const { done, total } = progress
+  const rate = elapsed > 0 ? done / elapsed : 0
+  const left = rate > 0 && total >= done ? (total - done) / rate : undefined
+  return { progress, elapsed, rate, left, percent: total > 0 ? (100 * done) / total : 100 }
+}
+
+/** One line of `--progress=json`. Bytes, seconds, bytes a second. */
+export function jsonLine({ progress, elapsed, rate, left, percent }: State): string {
+  const { done, total, unit, phase } = progress
+  return JSON.stringify({
+    done,
+    total,
+    unit,
+    phase,
+    percent: rounded(percent, 2),
+    elapsed: rounded(elapsed, 3),
+    rate: Math.round(rate),
+    left: left === undefined ? null : rounded(left, 1),
+  })
+}
+
+/** Progress for people: qemu-img's percentage, then rate and time left. */
+export function plainLine({ progress, rate, left, percent }: State): string {
+  const parts = [`    (${percent.toFixed(2)}/100%)`, progress.phase]
+  if (rate > 0) parts.push(`${humanSize(Math.round(rate))}/s`)
+  if (left !== undefined && left >= 0.5) parts.push(`${duration(left)} left`)
+  return parts.join('  ')
+}
+
+/** `12 s`, `3 min 5 s`, `2 h 10 min`. */
+export function duration(seconds: number): string {
+  const whole = Math.round(seconds)
+  if (whole < 60) return `${whole} s`
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`
+}
+
+function rounded(value: number, decimals: number): number {
+  return Number(value.toFixed(decimals))
+}
+
+function fit(text: string): string {
+  const columns = process.stderr.columns ?? 80
+  return text.length < columns ? text : text.slice(0, Math.max(0, columns - 1))
+}

@@ -1,0 +1,52 @@
+import type { Command } from 'commander'
+import type { Context } from './context.js'
+import { Failure } from './errors.js'
+
+/** Parsed options by their long name in camel case, or their letter. */
+export type Options = Readonly<Record<string, unknown>>
+
+/** What a verb is given. */
+export interface Invocation {
+  /** Operands, in order. */
+  readonly operands: readonly string[]
+  readonly options: Options
+}
+
+/** One command of `img`. */
+export interface Verb {
+  /** Adds options and help to a command that has only the global options. */
+  define(command: Command): void
+  /** Changes the arguments before they are parsed. */
+  prepare?(args: readonly string[]): readonly string[]
+  /** @returns the exit code; undefined is 0. */
+  run(invocation: Invocation, context: Context): Promise<number | undefined>
+}
+
+/** For options that may be given several times. */
+export function collect(value: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), value]
+}
+
+/** Options of every verb that opens an image by name. */
+export function defineSource(command: Command): Command {
+  return command
+    .option('--image-opts', 'file names are option lists: driver=FORMAT,file.filename=PATH')
+    .option('--object <definition>', 'a QEMU object such as a secret (not supported yet)', collect)
+    .option('-U, --force-share', 'open without locks, also while another program writes')
+}
+
+/** `--output`. @throws {Failure} */
+export function outputOption(options: Options): 'human' | 'json' {
+  const { output = 'human' } = options
+  if (output !== 'human' && output !== 'json') {
+    throw new Failure('--output must be used with human or json as argument.')
+  }
+  return output
+}
+
+/** Secrets and the like are of no use before encryption is: refused, not ignored. @throws {Failure} */
+export function refuseObjects(options: Options): void {
+  if (options.object !== undefined) {
+    throw new Failure('--object is not supported yet: this version cannot read encrypted images')
+  }
+}

@@ -1,0 +1,133 @@
+import { type Format, officialFormats } from '@img/core'
+import type { Command } from 'commander'
+import type { Context } from '../context.js'
+import { usageError } from '../errors.js'
+import { type Json, qemuJson } from '../output/json.js'
+import { printOut } from '../output/write.js'
+import type { Plugin, PluginOrigin } from '../plugins/load.js'
+import type { Invocation, Verb } from '../verb.js'
+
+const origins: Record<PluginOrigin, string> = {
+  option: '--plugin',
+  environment: 'IMG_PLUGINS',
+  project: 'project',
+  command: 'with img',
+}
+
+/** A format and the plugin that it comes from. */
+interface Row {
+  readonly name: string
+  readonly plugin: Plugin
+  readonly format?: Format | undefined
+  readonly failure?: unknown
+}
+
+/** `img formats`: loads every plugin and tells what it can do. */
+export const formats: Verb = {
+  define(command: Command) {
+    command.usage('[options]').option('--json', 'one JSON document')
+  },
+
+  async run({ operands, options }: Invocation, context: Context) {
+    if (operands.length > 0) throw usageError(`Unexpected argument: ${operands[0]}`)
+    const registry = await context.registry()
+    const plugins = await context.plugins()
+    const rows: Row[] = []
+    for (const plugin of plugins) {
+      for (const { name } of plugin.formats) {
+        // The first plugin that has a name gets it.
+        if (rows.some((row) => row.name === name)) continue
+        try {
+          rows.push({ name, plugin, format: await registry.load(name) })
+        } catch (failure) {
+          rows.push({ name, plugin, failure })
+        }
+      }
+    }
+    const failed = plugins.filter(({ failure }) => failure !== undefined)
+    printOut(options.json === true ? asJson(rows, failed) : asTable(rows, failed))
+    return 0
+  },
+}
+
+/** What a format can do: the members that it has. */
+function capabilities(format: Format): string[] {
+  const has: [string, unknown][] = [
+    ['read', format.open],
+    ['create', format.create],
+    ['to pipe', format.stream],
+    ['from pipe', format.readStream],
+    ['measure', format.measure],
+  ]
+  return has.filter(([, member]) => member !== undefined).map(([name]) => name)
+}
+
+function asJson(rows: readonly Row[], failed: readonly Plugin[]): string {
+  return `${qemuJson({
+    formats: rows.flatMap(({ name, plugin, format }): Json[] =>
+      format === undefined
+        ? []
+        : [
+            {
+              name,
+              title: format.title,
+              extensions: format.extensions,
+              capabilities: capabilities(format),
+              'create-options': Object.keys(format.createOptions ?? {}),
+              plugin: plugin.name,
+              version: plugin.version,
+              found: plugin.origin,
+              path: plugin.path,
+            },
+          ],
+    ),
+    failed: failed.map(({ name, version, origin, path, failure }) => ({
+      plugin: name,
+      version,
+      found: origin,
+      path,
+      reason: reason(failure),
+    })),
+    'not-installed': missing(rows),
+  })}\n`
+}
+
+function asTable(rows: readonly Row[], failed: readonly Plugin[]): string {
+  const table = rows.flatMap(({ name, plugin, format }) =>
+    format === undefined
+      ? []
+      : [
+          [
+            name,
+            format.title,
+            `${plugin.name}@${plugin.version ?? '?'}`,
+            origins[plugin.origin],
+            capabilities(format).join(', '),
+          ],
+        ],
+  )
+  const lines = columns([['FORMAT', 'TITLE', 'PLUGIN', 'FOUND', 'CAN'], ...table])
+  for (const { name, path, failure } of failed)
+    lines.push(`\n${name} (${path}) could not be loaded: ${reason(failure)}`)
+  const absent = missing(rows)
+  if (absent.length > 0) lines.push('', `Not installed: ${absent.join(' ')}`)
+  return `${lines.join('\n')}\n`
+}
+
+/** Packages of official formats that are not here. */
+function missing(rows: readonly Row[]): string[] {
+  return officialFormats
+    .filter(({ name }) => !rows.some((row) => row.name === name))
+    .map((format) => format.package)
+}
+
+function columns(rows: readonly string[][]): string[] {
+  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)) + 2)
+  return rows.map((row) =>
+    row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i] ?? 0))).join(''),
+  )
+}
+
+function reason(failure: unknown): string {
+  return failure instanceof Error ? failure.message : String(failure)
+}

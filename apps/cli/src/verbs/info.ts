@@ -1,0 +1,102 @@
+import { type DiskImage, ImageError, openImage } from '@img/core'
+import type { Command } from 'commander'
+import type { Context } from '../context.js'
+import { Failure, openFailure, usageError } from '../errors.js'
+import { openNamed } from '../open.js'
+import { type InfoEntry, infoJson, infoText } from '../output/info.js'
+import { qemuJson } from '../output/json.js'
+import { printOut } from '../output/write.js'
+import { fullName } from '../paths.js'
+import { references } from '../references.js'
+import { defineSource, type Invocation, outputOption, refuseObjects, type Verb } from '../verb.js'
+
+/** `img info`: opens nothing but the image itself, unless asked for the chain. */
+export const info: Verb = {
+  define(command: Command) {
+    defineSource(command)
+      .usage('[options] FILE')
+      .option('-f, --format <format>', 'format of the image; found by itself where left out')
+      .option('--output <how>', 'human or json')
+      .option('--backing-chain', 'tell of all images of the chain')
+      .option('--details', 'also what qemu-img does not show, such as header extensions')
+  },
+
+  async run({ operands, options }: Invocation, context: Context) {
+    const output = outputOption(options)
+    refuseObjects(options)
+    const [filename] = operands
+    if (operands.length !== 1 || filename === undefined) throw usageError('Expecting one image file name')
+    const entries = await chain(filename, options, context)
+    const details = options.details === true
+    if (output === 'human') {
+      printOut(entries.map((entry) => infoText(entry, details)).join('\n'))
+    } else {
+      const json = entries.map((entry) => infoJson(entry, details))
+      printOut(`${qemuJson(options.backingChain === true ? json : (json[0] ?? null))}\n`)
+    }
+    return 0
+  },
+}
+
+async function chain(
+  filename: string,
+  options: Invocation['options'],
+  context: Context,
+): Promise<InfoEntry[]> {
+  const entries: InfoEntry[] = []
+  const opened: DiskImage[] = []
+  const shared = options.forceShare === true
+  try {
+    let image = await openNamed(
+      filename,
+      {
+        format: options.format as string | undefined,
+        imageOpts: options.imageOpts === true,
+        forceShare: shared,
+        inspect: true,
+      },
+      context,
+    )
+    // With --image-opts the name typed is none.
+    for (let name = filename, path = image.storage.label; ; ) {
+      const { identity } = image.storage
+      if (identity !== undefined && opened.some(({ storage }) => storage.identity === identity)) {
+        await image.close()
+        throw new Failure(`Backing file '${name}' creates an infinite loop.`)
+      }
+      opened.push(image)
+      const facts = await image.info()
+      const { backing } = facts
+      const full = backing && fullName(path, backing.name)
+      entries.push({ info: facts, filename: name, fullBackingFilename: full })
+      if (options.backingChain !== true || backing === undefined || full === undefined) return entries
+      image = await openBacking(image, full, shared, context)
+      name = full
+      path = full
+    }
+  } finally {
+    await Promise.all(opened.map((image) => image.close()))
+  }
+}
+
+async function openBacking(
+  image: DiskImage,
+  name: string,
+  shared: boolean,
+  context: Context,
+): Promise<DiskImage> {
+  const { backing } = image.driver
+  if (backing === undefined) throw new ImageError('IMG_CORRUPT', `${image.storage.label} has no backing file`)
+  try {
+    const gate = references(context, { shared })
+    const { storage, format } = await gate.open(backing, image.storage, { writable: false })
+    return await openImage(storage, {
+      registry: await context.registry(),
+      format: format ?? backing.format,
+      inspect: true,
+      onWarning: context.warn,
+    })
+  } catch (error) {
+    throw openFailure(name, error)
+  }
+}

@@ -1,0 +1,70 @@
+import type { Command } from 'commander'
+import type { Context } from '../context.js'
+import { Failure, usageError } from '../errors.js'
+import { openNamed } from '../open.js'
+import { emptyEntry, mapEntryJson, mapHeader, mapRow, mergedEntries } from '../output/map.js'
+import { printOut } from '../output/write.js'
+import { sizeArgument } from '../sizes.js'
+import { defineSource, type Invocation, outputOption, refuseObjects, type Verb } from '../verb.js'
+
+/** Characters gathered before they are written. */
+const chunk = 64 * 1024
+
+/** `img map`: where each range of the disk lives, backing chain followed. */
+export const map: Verb = {
+  define(command: Command) {
+    defineSource(command)
+      .usage('[options] FILE')
+      .option('-f, --format <format>', 'format of the image; found by itself where left out')
+      .option('--output <how>', 'human or json')
+      .option('-s, --start-offset <offset>', 'first byte of the disk to tell of')
+      .option('-l, --max-length <length>', 'bytes to tell of at most')
+  },
+
+  async run({ operands, options }: Invocation, context: Context) {
+    const output = outputOption(options)
+    const start = sizeOption(options.startOffset, 'start offset') ?? 0
+    const most = sizeOption(options.maxLength, 'max length')
+    refuseObjects(options)
+    const [filename] = operands
+    if (operands.length !== 1 || filename === undefined) throw usageError('Expecting one image file name')
+    const image = await openNamed(
+      filename,
+      {
+        format: options.format as string | undefined,
+        imageOpts: options.imageOpts === true,
+        forceShare: options.forceShare === true,
+      },
+      context,
+    )
+    try {
+      const length = Math.max(0, Math.min(most ?? image.size, image.size - start))
+      const entries =
+        length > 0 ? mergedEntries(image.extents({ offset: start, length })) : [emptyEntry(start)]
+      let text = output === 'json' ? '[' : mapHeader
+      let first = true
+      for await (const entry of entries) {
+        if (output === 'json') text += (first ? '' : ',\n') + mapEntryJson(entry)
+        else if (entry.data && entry.offset === undefined) {
+          printOut(text)
+          throw new Failure('File contains external, encrypted or compressed clusters.', {
+            hint: 'they have no place in the file that could be told; --output=json tells of them all the same',
+          })
+        } else if (entry.data && !entry.zero) text += mapRow(entry)
+        first = false
+        if (text.length >= chunk) {
+          printOut(text)
+          text = ''
+        }
+      }
+      printOut(output === 'json' ? `${text}]\n` : text)
+    } finally {
+      await image.close()
+    }
+    return 0
+  },
+}
+
+function sizeOption(value: unknown, what: string): number | undefined {
+  return typeof value === 'string' ? sizeArgument(what, value) : undefined
+}

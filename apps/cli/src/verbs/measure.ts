@@ -1,0 +1,97 @@
+import { type DiskImage, type Measurement, measure as measureImage } from '@img/core'
+import type { Command } from 'commander'
+import type { Context } from '../context.js'
+import { optionsHelp, readCreateValues } from '../create-options.js'
+import { Failure } from '../errors.js'
+import { formatsHint, namedFormat, openNamed } from '../open.js'
+import { asksForHelp, parseOptionList } from '../option-list.js'
+import { qemuJson } from '../output/json.js'
+import { printOut } from '../output/write.js'
+import { sizeArgument } from '../sizes.js'
+import { openSnapshot } from '../snapshots.js'
+import { collect, defineSource, type Invocation, outputOption, refuseObjects, type Verb } from '../verb.js'
+
+/** `img measure`: bytes of file that a new image would take. */
+export const measure: Verb = {
+  define(command: Command) {
+    defineSource(command)
+      .usage('[options] (--size SIZE | FILE)')
+      .option('-f, --format <format>', 'format of FILE; found by itself where left out')
+      .option('-O <format>', 'format of the new image (default: raw)')
+      .option('-o <options>', "the new image's options: name=value,…; 'help' lists them", collect)
+      .option('-l <snapshot>', 'measure a snapshot in FILE: its id or name')
+      .option('--size <size>', 'measure for an empty disk of this size')
+      .option('--output <how>', 'human or json')
+  },
+
+  async run({ operands, options }: Invocation, context: Context) {
+    const output = outputOption(options)
+    const sizeText = options.size as string | undefined
+    const size = sizeText === undefined ? undefined : sizeArgument('image size', sizeText)
+    refuseObjects(options)
+    const formatName = (options.O as string | undefined) ?? 'raw'
+    const lists = (options.o as string[] | undefined) ?? []
+    const [filename] = operands
+    if (operands.length > 1) throw new Failure('At most one filename argument is allowed.')
+    if (!asksForHelp(lists)) checkSource(filename, size)
+    const format = await namedFormat(formatName, context, (name) => {
+      throw new Failure(`Unknown file format '${name}'`, { hint: formatsHint })
+    })
+    if (asksForHelp(lists)) {
+      printOut(optionsHelp(format, filename))
+      return 0
+    }
+    const { values } = readCreateValues(format, parseOptionList(lists))
+    if (format.measure === undefined) {
+      throw new Failure(`Block driver '${format.name}' does not support size measurement`)
+    }
+    const signal = context.signal()
+    const image = filename === undefined ? undefined : await openSource(filename, options, context, signal)
+    try {
+      const measured = await measureImage(format, image?.disk ?? { size: size ?? 0 }, {
+        options: values,
+        signal,
+      })
+      printOut(output === 'json' ? measurementJson(measured) : measurementText(measured))
+    } finally {
+      await image?.close()
+    }
+    return 0
+  },
+}
+
+function checkSource(filename: string | undefined, size: number | undefined): void {
+  if (filename !== undefined && size !== undefined) {
+    throw new Failure('--size N cannot be used together with a filename.')
+  }
+  if (filename === undefined && size === undefined) {
+    throw new Failure('Either --size N or one filename must be specified.')
+  }
+}
+
+async function openSource(
+  filename: string,
+  options: Invocation['options'],
+  context: Context,
+  signal: AbortSignal,
+): Promise<{ readonly disk: DiskImage; close(): Promise<void> }> {
+  const image = await openNamed(
+    filename,
+    {
+      format: options.format as string | undefined,
+      imageOpts: options.imageOpts === true,
+      forceShare: options.forceShare === true,
+      signal,
+    },
+    context,
+  )
+  return openSnapshot(image, options.l as string | undefined)
+}
+
+function measurementJson({ required, fullyAllocated }: Measurement): string {
+  return `${qemuJson({ required, 'fully-allocated': fullyAllocated })}\n`
+}
+
+function measurementText({ required, fullyAllocated }: Measurement): string {
+  return `required size: ${required}\nfully allocated size: ${fullyAllocated}\n`
+}

@@ -1,0 +1,83 @@
+import { type Preallocation, parseSize, preallocations } from '@img/core'
+import type { Command } from 'commander'
+import type { Context } from '../context.js'
+import { sizeFailure } from '../create-options.js'
+import { Failure, usageError } from '../errors.js'
+import { openNamed } from '../open.js'
+import { printOut } from '../output/write.js'
+import { defineSource, type Invocation, refuseObjects, type Verb } from '../verb.js'
+
+const shrinkWarning =
+  "img: warning: Shrinking an image will delete all data beyond the shrunken image's end. " +
+  'Before performing such an operation, make sure there is no important data there.\n'
+
+/** `img resize`: changes the size of a disk in place. */
+export const resize: Verb = {
+  define(command: Command) {
+    defineSource(command)
+      .usage('[options] FILE [+|-]SIZE')
+      .option('-f <format>', 'format of the image; found by itself where left out, but for raw')
+      .option(
+        '--preallocation <mode>',
+        'how room for the new part is provided: off, metadata, falloc or full',
+      )
+      .option('-q', 'print nothing but errors')
+      .option('--shrink', 'make the disk smaller: what is beyond its new end is lost')
+  },
+
+  /** The size is always the last argument: `-1G` is no option. */
+  prepare(args) {
+    const last = args[args.length - 1]
+    if (last === undefined || !/^-[\d.]/.test(last) || args.indexOf('--') >= 0) return args
+    return [...args.slice(0, -1), '--', last]
+  },
+
+  async run({ operands, options }: Invocation, context: Context) {
+    const { preallocation = 'off', q: quiet } = options
+    const mode = preallocations.find((each) => each === preallocation)
+    if (mode === undefined) throw new Failure(`Invalid preallocation mode '${String(preallocation)}'`)
+    refuseObjects(options)
+    const [filename, text] = operands
+    if (operands.length !== 2 || filename === undefined || text === undefined) {
+      throw usageError(operands.length < 2 ? 'Not enough arguments' : 'Expecting image file name and size')
+    }
+    const wanted = parseResize(text)
+    const image = await openNamed(
+      filename,
+      {
+        format: options.f as string | undefined,
+        imageOpts: options.imageOpts === true,
+        writable: true,
+      },
+      context,
+    )
+    try {
+      const size = wanted.relative ? image.size + wanted.bytes : wanted.bytes
+      checkSize(size, image.size, mode, options.shrink === true)
+      if (image.resize === undefined) throw new Failure('Image format driver does not support resize')
+      await image.resize(size, { shrink: options.shrink === true, preallocation: mode })
+    } finally {
+      await image.close()
+    }
+    if (quiet !== true) printOut('Image resized.\n')
+    return 0
+  },
+}
+
+function parseResize(text: string): { readonly relative: boolean; readonly bytes: number } {
+  const sign = text.startsWith('+') ? 1 : text.startsWith('-') ? -1 : 0
+  const bytes = parseSize(sign === 0 ? text : text.slice(1))
+  if (bytes === undefined) throw sizeFailure('size')
+  return { relative: sign !== 0, bytes: sign < 0 ? -bytes : bytes }
+}
+
+function checkSize(size: number, now: number, mode: Preallocation, shrink: boolean): void {
+  if (size <= 0) throw new Failure('New image size must be positive')
+  if (!Number.isSafeInteger(size)) throw sizeFailure('size')
+  if (size <= now && mode !== 'off') throw new Failure('Preallocation can only be used for growing images')
+  if (size < now && !shrink) {
+    throw new Failure('Use the --shrink option to perform a shrink operation.', {
+      tail: [shrinkWarning.trimEnd()],
+    })
+  }
+}
