@@ -1,19 +1,8 @@
 import type { ClusterMap, ClusterRun, CodecName, IoOptions, MaybePromise, Storage } from '@img/core'
-import {
-  COMPRESSED_HIGH,
-  COMPRESSED_SECTOR,
-  COPIED_HIGH,
-  compressedShift,
-  L1_RESERVED_HIGH,
-  L2_RESERVED_HIGH,
-  OFFSET_HIGH,
-  OFFSET_LOW,
-  TWO32,
-  ZERO_LOW,
-} from './entries.js'
-import { corrupt, hex, truncated } from './errors.js'
-import { Incompatible } from './features.js'
+import { COPIED_HIGH, L1_RESERVED_HIGH, OFFSET_HIGH, OFFSET_LOW, TWO32, ZERO_LOW } from './entries.js'
+import { corrupt, damagedHint, hex, qcow2Error, truncatedHint } from './errors.js'
 import { CompressionType, type Header, l2EntryBytes } from './header.js'
+import { type Damage, type Kind, L2Entry } from './l2-entry.js'
 import { SUBCLUSTERS } from './limits.js'
 import { L1_PAGE_ENTRIES, type L1Table, type L2Cache, type TablePart } from './tables.js'
 
@@ -30,21 +19,6 @@ export interface MappedImage {
   readonly cache: L2Cache
 }
 
-/** What guest bytes are, as far as runs tell it. `room`: a host cluster is kept for them. */
-type Kind = 'data' | 'zero' | 'unallocated'
-
-/** What the last L2 entry decoded means. Reused by every lookup: nothing is allocated on the way to a run. */
-interface Entry {
-  kind: Kind | 'compressed' | 'subclusters'
-  /** Host offset of the cluster (or of the compressed data) in bytes; -1 without one. */
-  host: number
-  /** Bytes of compressed data at most. */
-  length: number
-  /** Subclusters that are allocated, and that read as zeros: one bit each. */
-  allocated: number
-  zeros: number
-}
-
 /**
  * Maps guest offsets through L1 and L2 tables. Specification: Cluster mapping, Extended L2 Entries.
  * An entry that is damaged, or that points outside the file, is an error for whoever asks for its guest range.
@@ -54,16 +28,12 @@ export class Qcow2Map implements ClusterMap {
   readonly #image: MappedImage
   readonly #l1: L1Table
   readonly #codec: CodecName
-  readonly #version2: boolean
-  readonly #externalData: boolean
   /** Words in an L2 entry: 2, or 4 with extended L2 entries. */
   readonly #entryWords: number
   /** Entries in an L2 table and in a slice of one. */
   readonly #l2Entries: number
   readonly #sliceEntries: number
-  /** Compressed Clusters Descriptor: bits of the offset in the high word. */
-  readonly #compressedShift: number
-  readonly #entry: Entry = { kind: 'unallocated', host: -1, length: 0, allocated: 0, zeros: 0 }
+  readonly #entry: L2Entry
   /** What the last `#find` lacked: a page of the L1 table, or else a slice at a host offset. */
   #missingPage = -1
   #missingSlice = -1
@@ -74,13 +44,11 @@ export class Qcow2Map implements ClusterMap {
     this.#l1 = l1
     this.clusterSize = 2 ** header.clusterBits
     this.#codec = header.compressionType === CompressionType.zstd ? 'zstd' : 'deflate-raw'
-    this.#version2 = header.version === 2
-    this.#externalData = header.incompatibleFeatures.has(Incompatible.dataFile)
     const entryBytes = l2EntryBytes(header)
     this.#entryWords = entryBytes / 4
     this.#l2Entries = this.clusterSize / entryBytes
     this.#sliceEntries = image.cache.sliceBytes / entryBytes
-    this.#compressedShift = compressedShift(header.clusterBits)
+    this.#entry = new L2Entry(header, image.storage, image.data)
   }
 
   lookup(offset: number, maxLength: number, options?: IoOptions): MaybePromise<ClusterRun> {
@@ -110,7 +78,8 @@ export class Qcow2Map implements ClusterMap {
       return { kind: 'unallocated', length: Math.min(count * clusterSize - inside, maxLength) }
     }
     const entry = this.#entry
-    this.#decode(part, cluster)
+    const damage = entry.decode(part, (cluster % this.#sliceEntries) * this.#entryWords)
+    if (damage !== undefined) throw this.#bad(damage, cluster)
     if (entry.kind === 'subclusters') return this.#subclusterRun(part, cluster, inside, maxLength)
     if (entry.kind === 'compressed') {
       return {
@@ -203,95 +172,13 @@ export class Qcow2Map implements ClusterMap {
     return index * this.#l2Entries - cluster
   }
 
-  /** Decodes the L2 entry of a guest cluster into `#entry`. Specification: L2 table entry. */
-  #decode(part: TablePart, cluster: number): void {
-    const entry = this.#entry
-    const at = (cluster % this.#sliceEntries) * this.#entryWords
-    const high = part[at] as number
-    const low = part[at + 1] as number
-    if ((high & COMPRESSED_HIGH) !== 0) {
-      this.#decodeCompressed(high, low, cluster)
-      return
-    }
-    const host = (high & OFFSET_HIGH) * TWO32 + ((low & OFFSET_LOW) >>> 0)
-    const extended = this.#entryWords === 4
-    const reservedLow = extended || this.#version2 ? 0x1ff : 0x1fe
-    if ((high & L2_RESERVED_HIGH) !== 0 || (low & reservedLow) !== 0) {
-      throw this.#badL2(cluster, 'has reserved bits set')
-    }
-    if (host % this.clusterSize !== 0) {
-      throw this.#badL2(cluster, `has an unaligned cluster offset ${hex(host)}`)
-    }
-    const copied = (high & COPIED_HIGH) !== 0
-    // Offset 0 is a place only in an external data file, and then marked by the flag.
-    const allocated = host !== 0 || (copied && this.#externalData)
-    entry.host = allocated ? host : -1
-    if (extended) {
-      this.#decodeSubclusters(part, at, cluster, allocated, copied)
-    } else if ((low & ZERO_LOW) !== 0) {
-      entry.kind = 'zero'
-    } else if (allocated) {
-      entry.kind = 'data'
-      if (host >= this.#image.data.size) throw this.#outside(cluster, host)
-    } else {
-      entry.kind = 'unallocated'
-      if (copied) throw this.#badL2(cluster, 'has flags but no cluster')
-    }
-  }
-
-  /** Specification: Extended L2 Entries. */
-  #decodeSubclusters(
-    part: TablePart,
-    at: number,
-    cluster: number,
-    allocated: boolean,
-    copied: boolean,
-  ): void {
-    const entry = this.#entry
-    entry.zeros = part[at + 2] as number
-    entry.allocated = part[at + 3] as number
-    entry.kind = 'subclusters'
-    if ((entry.zeros & entry.allocated) !== 0) {
-      throw this.#badL2(cluster, 'marks subclusters as allocated and as zero')
-    }
-    if (!allocated && (entry.allocated !== 0 || copied)) {
-      throw this.#badL2(cluster, 'says that subclusters are allocated but has no cluster')
-    }
-    if (entry.allocated !== 0 && entry.host >= this.#image.data.size) throw this.#outside(cluster, entry.host)
-  }
-
-  /** Specification: Compressed Clusters Descriptor. */
-  #decodeCompressed(high: number, low: number, cluster: number): void {
-    if (this.#externalData) throw this.#badL2(cluster, 'is compressed in an image with an external data file')
-    const shift = this.#compressedShift
-    const host = (high & (2 ** shift - 1)) * TWO32 + low
-    const sectors = ((high & 0x3fff_ffff) >>> shift) + 1
-    const { size } = this.#image.storage
-    if (host < this.clusterSize)
-      throw this.#badL2(cluster, `has compressed data in the header, at ${hex(host)}`)
-    if (host >= size) throw this.#outside(cluster, host)
-    const entry = this.#entry
-    entry.kind = 'compressed'
-    entry.host = host
-    // The last sector may be cut off by the end of the file: what matters ends before.
-    entry.length = Math.min(sectors * COMPRESSED_SECTOR - (low % COMPRESSED_SECTOR), size - host)
-  }
-
-  #badL2(cluster: number, message: string): Error {
-    return corrupt(
+  #bad({ code, message }: Damage, cluster: number): Error {
+    return qcow2Error(
+      code,
       `L2 entry of guest offset ${hex(cluster * this.clusterSize)} ${message}`,
       this.#image.storage.label,
       this.#entryOffset(cluster),
-    )
-  }
-
-  #outside(cluster: number, host: number): Error {
-    const { data, storage } = this.#image
-    return truncated(
-      `guest offset ${hex(cluster * this.clusterSize)} is mapped to ${hex(host)}, past the end of ` +
-        `${data === storage ? 'the file' : data.label} (${data.size} bytes)`,
-      storage.label,
-      this.#entryOffset(cluster),
+      code === 'IMG_TRUNCATED' ? truncatedHint : damagedHint,
     )
   }
 
@@ -352,9 +239,9 @@ export class Qcow2Map implements ClusterMap {
     const entry = this.#entry
     const subclusterSize = clusterSize / SUBCLUSTERS
     const start = Math.floor(inside / subclusterSize)
-    const kind = this.#subclusterKind(start)
+    const kind = entry.subclusterKind(start)
     const { host } = entry
-    let length = this.#sameSubclusters(kind, start) * subclusterSize - (inside % subclusterSize)
+    let length = entry.sameSubclusters(kind, start) * subclusterSize - (inside % subclusterSize)
     let part: TablePart | null | undefined = first
     for (let slices = 0, next = cluster + 1; length < maxLength; next++) {
       if (inside + length !== (next - cluster) * clusterSize) break
@@ -369,36 +256,14 @@ export class Qcow2Map implements ClusterMap {
         next += count - 1
         continue
       }
-      if (!this.#continues(part, next, host < 0 ? -1 : host + (next - cluster) * clusterSize)) break
-      if (this.#subclusterKind(0) !== kind) break
-      length += this.#sameSubclusters(kind, 0) * subclusterSize
+      // Damage ends the run: it is an error of the range behind.
+      if (entry.decode(part, (next % this.#sliceEntries) * this.#entryWords) !== undefined) break
+      if (entry.kind !== 'subclusters') break
+      if (entry.host !== (host < 0 ? -1 : host + (next - cluster) * clusterSize)) break
+      if (entry.subclusterKind(0) !== kind) break
+      length += entry.sameSubclusters(kind, 0) * subclusterSize
     }
     return this.#run(kind, Math.min(length, maxLength), host < 0 ? -1 : host + inside)
-  }
-
-  /** Decodes the next entry; true where it is sound, has subclusters and its host cluster is the expected one. */
-  #continues(part: TablePart, cluster: number, host: number): boolean {
-    try {
-      this.#decode(part, cluster)
-    } catch {
-      return false
-    }
-    return this.#entry.kind === 'subclusters' && this.#entry.host === host
-  }
-
-  #subclusterKind(index: number): Kind {
-    const bit = 1 << index
-    if ((this.#entry.allocated & bit) !== 0) return 'data'
-    return (this.#entry.zeros & bit) !== 0 ? 'zero' : 'unallocated'
-  }
-
-  /** Subclusters from `start` on that are of one kind. */
-  #sameSubclusters(kind: Kind, start: number): number {
-    const { allocated, zeros } = this.#entry
-    const members = kind === 'data' ? allocated : kind === 'zero' ? zeros : ~(allocated | zeros)
-    const others = ~members >>> start
-    const same = others === 0 ? SUBCLUSTERS : 31 - Math.clz32(others & -others)
-    return Math.min(same, SUBCLUSTERS - start)
   }
 }
 

@@ -39,8 +39,13 @@ export interface MapEntry {
   readonly offset?: number
 }
 
+interface Edit {
+  readonly at: number
+  readonly hex: string
+}
+
 interface Manifest {
-  readonly files: Readonly<Record<string, { readonly stored: string }>>
+  readonly files: Readonly<Record<string, { readonly stored: string; readonly edits?: readonly Edit[] }>>
   readonly images: readonly Fixture[]
 }
 
@@ -72,8 +77,21 @@ export const fixtures: readonly Fixture[] = manifest.images.filter(({ format }) 
 export function fixtureBytes(name: string): Uint8Array {
   const entry = manifest.files[name]
   if (entry === undefined) throw new Error(`no fixture file ${name}`)
-  const bytes = readFileSync(join(fixtureFolder, entry.stored))
-  return new Uint8Array(entry.stored.endsWith('.gz') ? gunzipSync(bytes) : bytes)
+  const stored = readFileSync(join(fixtureFolder, entry.stored))
+  const bytes = new Uint8Array(entry.stored.endsWith('.gz') ? gunzipSync(stored) : stored)
+  for (const { at, hex } of entry.edits ?? []) bytes.set(Buffer.from(hex, 'hex'), at)
+  return bytes
+}
+
+type MapTuple = readonly [number, number, number, boolean, boolean, boolean, number | null]
+
+/** What `qemu-img map --output=json` says of a fixture; undefined where it was not asked. */
+export function fixtureMap({ map }: Fixture): readonly MapEntry[] | undefined {
+  return map?.json?.map((entry) => {
+    if (!Array.isArray(entry)) return entry
+    const [start, length, depth, present, zero, data, offset] = entry as unknown as MapTuple
+    return { start, length, depth, present, zero, data, ...(offset !== null && { offset }) }
+  })
 }
 
 export function hasFixture(name: string): boolean {
