@@ -2,7 +2,7 @@ import { maxOffset } from '../bytes.js'
 import { ImageError } from '../errors.js'
 import type { CreateContext, Format, ImageWriter } from '../format.js'
 import { parseOptions } from '../options.js'
-import { denyReferences, type ReferenceResolver } from '../reference.js'
+import { denyReferences, describe, type ReferenceResolver } from '../reference.js'
 import type { IoOptions, Storage, WritableStorage } from '../storage.js'
 
 /** Options of {@link createWriter} and {@link createImage}. */
@@ -13,7 +13,7 @@ export interface CreateOptions extends IoOptions {
   readonly options?: Readonly<Record<string, unknown>> | undefined
   /** Clusters are to be compressed. */
   readonly compress?: boolean | undefined
-  /** Makes files that belong to the image beside it. Default: refused. */
+  /** Opens files that the image is to name, and makes files that belong to it. Default: refused. */
   readonly references?: ReferenceResolver | undefined
   readonly onWarning?: ((message: string) => void) | undefined
 }
@@ -44,6 +44,16 @@ export function createContext(
   const { references = denyReferences, signal } = options
   return {
     signal,
+    async openReference(reference) {
+      if (target === undefined) {
+        throw new ImageError(
+          'IMG_REFERENCE_DENIED',
+          `the new image refers to ${describe(reference)}, but is written to a pipe`,
+          { hint: 'write the image to a file' },
+        )
+      }
+      return (await references.open(reference, target, { writable: false, signal })).storage
+    },
     async createReference(reference) {
       if (target === undefined || references.create === undefined) {
         throw new ImageError(
