@@ -65,7 +65,7 @@ export { asyncMover, emit, type Piece, scanStep, splitZeros } from './jobs/mover
 export { dataRanges, type Range, type RangeOptions } from './jobs/ranges.js'
 export { type StreamOptions, streamImage } from './jobs/stream.js'
 export { thin } from './jobs/thin.js'
-export type { Compress, CopyPlan, JobOptions, Mover, Progress } from './jobs/types.js'
+export type { Allocate, Compress, CopyPlan, JobOptions, Mover, Progress } from './jobs/types.js'
 export { officialFormats } from './official.js'
 export { maxChainDepth, type OpenOptions, openImage } from './open.js'
 export {

@@ -54,6 +54,11 @@ export interface ConvertFileOptions extends ConvertOptions {
   readonly onWarning?: ((message: string) => void) | undefined
 }
 
+/** Memory that worker threads see too. */
+function shared(length: number): Uint8Array {
+  return new Uint8Array(new SharedArrayBuffer(length))
+}
+
 /**
  * Copies what the guest sees of a disk into a new image file, with the fastest means of this machine. The file (and
  * others that belong to it, such as a data file) appears under its name only when it is complete; an older one is replaced.
@@ -83,7 +88,7 @@ export async function convertFile(
       onWarning,
     })
     try {
-      await convert(source, writer, { mover: nodeMover, ...options, compress })
+      await convert(source, writer, { mover: nodeMover, allocate: shared, ...options, compress })
     } finally {
       await writer.close?.()
     }

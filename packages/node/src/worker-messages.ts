@@ -1,12 +1,12 @@
 import type { CodecName, CompressOptions, ImageErrorCode, ImageErrorDetails } from '@img/core'
 
-/** What a worker is asked. `units` are views into one buffer, which goes with the message. */
+/** What a worker is asked. `units` are views into one buffer, which goes with the message, or into shared memory. */
 export type WorkerRequest = {
   readonly id: number
   readonly codec: CodecName
   readonly units: readonly Uint8Array[]
 } & (
-  | { readonly kind: 'compress'; readonly options: CompressOptions }
+  | { readonly kind: 'compress' | 'compress-shared'; readonly options: CompressOptions }
   /** Bytes that each unit is to give. */
   | { readonly kind: 'decompress'; readonly lengths: readonly number[] }
 )

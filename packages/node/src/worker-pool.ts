@@ -25,6 +25,8 @@ export interface WorkerJobOptions extends IoOptions {
 /**
  * Threads that compress and decompress. Every call resolves on its own: the order of results is the order in which the
  * caller awaits them. A codec's bytes are the same as in the calling thread, whatever the number of threads.
+ * Units in shared memory are not copied, and a compressed one that is shorter stands at the start of its unit: they must
+ * not be touched before the call has resolved.
  * Calls reject with the signal's reason when aborted, and IMG_CLOSED after `close`.
  */
 export interface WorkerPool extends AsyncDisposable {
@@ -75,7 +77,8 @@ type Request = WorkerRequest extends infer R ? (R extends WorkerRequest ? Omit<R
 
 interface Job {
   readonly request: Request
-  readonly buffer: ArrayBuffer
+  /** To be handed over; absent where the units lie in shared memory. */
+  readonly buffer: ArrayBuffer | undefined
   resolve(units: readonly Uint8Array[]): void
   reject(error: unknown): void
 }
@@ -87,6 +90,10 @@ interface Thread {
 
 /** Jobs that a thread has at most: the next one is there when it has done the first. */
 const jobsEach = 2
+
+function isShared(units: readonly Uint8Array[]): boolean {
+  return units.every(({ buffer }) => buffer instanceof SharedArrayBuffer)
+}
 
 class Pool implements WorkerPool {
   readonly threads: number
@@ -116,7 +123,8 @@ class Pool implements WorkerPool {
       ...(level !== undefined && { level }),
       ...(windowBits !== undefined && { windowBits }),
     }
-    return this.#run(units, (own) => ({ kind: 'compress', codec, units: own, options: settings }), options)
+    const kind = isShared(units) ? 'compress-shared' : 'compress'
+    return this.#run(units, (own) => ({ kind, codec, units: own, options: settings }), options)
   }
 
   async decompress(
@@ -168,8 +176,9 @@ class Pool implements WorkerPool {
     signal?.throwIfAborted()
     if (this.#closing !== undefined) throw closed()
     if (units.length === 0) return []
-    const own = transfer ? units : copyTogether(units)
-    const buffer = commonBuffer(own)
+    const shared = isShared(units)
+    const own = transfer || shared ? units : copyTogether(units)
+    const buffer = shared ? undefined : commonBuffer(own)
     return new Promise((resolve, reject) => {
       const job: Job = {
         request: request(own),
@@ -203,7 +212,7 @@ class Pool implements WorkerPool {
       const id = ++this.#lastId
       thread.jobs.set(id, job)
       thread.worker.ref()
-      thread.worker.postMessage({ ...job.request, id }, [job.buffer])
+      thread.worker.postMessage({ ...job.request, id }, job.buffer ? [job.buffer] : [])
     }
   }
 
@@ -220,7 +229,11 @@ class Pool implements WorkerPool {
     // What this process was started with (loaders, inspector) is not the worker's business.
     // The module is loaded when needed, as it would cost every program 3 ms.
     const threads = process.getBuiltinModule('node:worker_threads')
-    const worker = new threads.Worker(this.#script, { name: 'img-codec', execArgv: [] })
+    const worker = new threads.Worker(this.#script, {
+      name: 'img-codec',
+      execArgv: [],
+      resourceLimits: { maxYoungGenerationSizeMb: 4 },
+    })
     const thread: Thread = { worker, jobs: new Map() }
     worker.unref()
     worker.on('message', (response: WorkerResponse) => {

@@ -2,17 +2,26 @@ import { parentPort } from 'node:worker_threads'
 import { type Codec, ImageError, loadCodec } from '@img/core'
 import type { WorkerFailure, WorkerRequest, WorkerResponse } from './worker-messages.js'
 
-/** The buffers of results, each once, to be handed over instead of copied. */
+/** The buffers of results, each once, to be handed over instead of copied. Shared ones need not be. */
 function buffersOf(units: readonly Uint8Array[]): ArrayBuffer[] {
-  return [...new Set(units.map(({ buffer }) => buffer as ArrayBuffer))]
+  const buffers = new Set(units.map(({ buffer }) => buffer))
+  return [...buffers].filter((buffer) => buffer instanceof ArrayBuffer)
 }
 
 function work(codec: Codec, request: WorkerRequest): Uint8Array[] {
-  if (request.kind === 'compress') return request.units.map((unit) => codec.compress(unit, request.options))
-  const { lengths } = request
+  if (request.kind === 'decompress') return decompress(codec, request.units, request.lengths)
+  const { kind, units, options } = request
+  return units.map((unit) => {
+    // Over the unit itself where that gets shorter: nothing is left for the garbage collectors of two threads.
+    const into = kind === 'compress-shared' ? unit.subarray(0, unit.length - 1) : undefined
+    return codec.compress(unit, options, into)
+  })
+}
+
+function decompress(codec: Codec, units: readonly Uint8Array[], lengths: readonly number[]): Uint8Array[] {
   const output = new Uint8Array(lengths.reduce((sum, length) => sum + length, 0))
   let end = 0
-  return request.units.map((unit, at) => {
+  return units.map((unit, at) => {
     const length = lengths[at] ?? 0
     const room = output.subarray(end, end + length)
     end += length

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { inflateRawSync } from 'node:zlib'
 import { type CodecName, type Compress, compressHere, loadCodec } from '@img/core'
 import { describe, expect, it } from 'vitest'
 import { createWorkerPool } from '../src/index.js'
@@ -165,5 +166,23 @@ describe.skipIf(!existsSync(built))('a pool of threads (skipped without a build)
       timeout: 30_000,
     })
     expect(run).toMatchObject({ status: 0, stdout: '1000\n' })
+  })
+
+  it('compresses units in shared memory over themselves, and leaves alone what does not get shorter', async () => {
+    await using pool = createWorkerPool({ threads: 2 })
+    const shared = new Uint8Array(new SharedArrayBuffer(8192))
+    const [text, noise] = [shared.subarray(0, 4096), shared.subarray(4096)]
+    text.fill(97)
+    for (let at = 0; at < noise.length; at++) noise[at] = (Math.imul(at + 1, 2654435761) >>> 13) ^ (at * at)
+    const before = { text: text.slice(), noise: noise.slice() }
+    const [packed, stored] = await Promise.all([
+      pool.compress(text, { codec: 'deflate-raw' }),
+      pool.compress(noise, { codec: 'deflate-raw', level: 0 }),
+    ])
+    expect(packed.buffer).toBe(shared.buffer)
+    expect(packed.byteOffset).toBe(0)
+    expect(new Uint8Array(inflateRawSync(packed.slice()))).toEqual(before.text)
+    expect(stored.length).toBeGreaterThan(4096)
+    expect(noise.slice()).toEqual(before.noise)
   })
 })

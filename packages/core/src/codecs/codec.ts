@@ -35,9 +35,11 @@ export interface Codec {
    */
   decompress(input: Uint8Array, outputLength: number, into?: Uint8Array): Uint8Array
   /**
-   * Compresses one unit into a new array. The same input and options give the same bytes from the same implementation.
+   * Compresses one unit. The same input and options give the same bytes from the same implementation.
    *
+   * @param into where to put the result if it fits; may be `input` itself. Untouched if it does not fit.
+   * @returns the start of `into`, or a new array
    * @throws RangeError for a level or a window that the codec does not have
    */
-  compress(input: Uint8Array, options?: CompressOptions): Uint8Array
+  compress(input: Uint8Array, options?: CompressOptions, into?: Uint8Array): Uint8Array
 }

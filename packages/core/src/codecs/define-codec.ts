@@ -5,8 +5,12 @@ import type { Codec, CodecName, CompressOptions } from './codec.js'
 export interface CodecEngine {
   /** Fills `target` (not empty) from `input` (not empty), or throws {@link corruptData}. */
   decode(input: Uint8Array, target: Uint8Array): void
-  /** Compresses into a new array. */
-  encode(input: Uint8Array, settings: Required<CompressOptions>): Uint8Array
+  /** Compresses into a new array, or into a working buffer whose part is then returned through `place`. */
+  encode(
+    input: Uint8Array,
+    settings: Required<CompressOptions>,
+    place: (bytes: Uint8Array) => Uint8Array,
+  ): Uint8Array
 }
 
 /** An `IMG_CORRUPT` error for compressed data. `detail` completes "… data is corrupt: ". */
@@ -72,8 +76,15 @@ export function defineCodec(name: CodecName, engine: CodecEngine): Codec {
       engine.decode(input, target)
       return target
     },
-    compress(input, options = {}) {
-      return engine.encode(input, settingsOf(name, options))
+    compress(input, options = {}, into) {
+      const place = (bytes: Uint8Array): Uint8Array => {
+        if (into === undefined || bytes.length > into.length) return bytes.slice()
+        into.set(bytes)
+        return into.subarray(0, bytes.length)
+      }
+      const packed = engine.encode(input, settingsOf(name, options), place)
+      const placed = into === undefined || packed.buffer === into.buffer || packed.length > into.length
+      return placed ? packed : place(packed)
     },
   }
 }

@@ -66,12 +66,12 @@ function buildCodec(zlib: NodeZlib, name: DeflateName): Codec {
       if (got > target.length) throw longData(name, target.length)
       if (room !== target) target.set(room.subarray(0, got))
     },
-    encode(input, settings) {
+    encode(input, settings, place) {
       const room = scratch.take(deflateBound(input.length))
       const length = streams.get(settings).run(input, room)
       // Nothing left: the result may be incomplete.
       const complete = length !== undefined && length < room.length
-      return complete ? room.slice(0, length) : deflateOnce(zlib, name, input, settings)
+      return complete ? place(room.subarray(0, length)) : deflateOnce(zlib, name, input, settings)
     },
   })
 }

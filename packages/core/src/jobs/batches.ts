@@ -12,6 +12,11 @@ export interface Batch {
 /** Guest bytes in a batch of data at most, unless one cluster is larger. */
 export const batchBytes: number = 512 * 1024
 
+/** Guest bytes in a batch at most for clusters of `unit` bytes: a multiple of that. */
+export function batchLength(unit: number): number {
+  return Math.max(unit, alignDown(batchBytes, unit))
+}
+
 /** True where the bytes are zero without looking at them. */
 export function readsZero(extent: Extent): boolean {
   return (
@@ -30,7 +35,7 @@ export async function* batches(
   unit: number,
   keepZeros = false,
 ): AsyncGenerator<Batch> {
-  const longest = Math.max(unit, alignDown(batchBytes, unit))
+  const longest = batchLength(unit)
   let open: Extent[] = []
   for await (const extent of extents) {
     const end = extent.offset + extent.length

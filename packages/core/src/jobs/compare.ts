@@ -5,7 +5,7 @@ import type { JobOptions } from './types.js'
 
 /** Options of {@link compare}. */
 export interface CompareOptions extends JobOptions {
-  /** Sizes and allocation must be equal too. */
+  /** Sizes must be equal too, and how each byte is stored: as data, compressed, as zero or not at all, with room or without. */
   readonly strict?: boolean | undefined
 }
 
@@ -18,7 +18,7 @@ export type CompareResult =
     }
   | {
       readonly same: false
-      /** Content differs at `offset`; or only, strictly, the size or whether `offset` is allocated. */
+      /** Content differs at `offset`; or only, strictly, the size or how `offset` is stored. */
       readonly reason: 'content' | 'size' | 'allocation'
       /** First guest byte that differs. */
       readonly offset: number
@@ -44,8 +44,9 @@ class Cursor {
   #now: Extent | undefined
   #done = false
 
-  constructor(device: BlockDevice, options: JobOptions) {
-    this.#extents = device.extents({ holes: true, signal: options.signal })[Symbol.asyncIterator]()
+  constructor(device: BlockDevice, { strict, signal }: CompareOptions) {
+    // Holes save reading, but are the host's matter: strictly, only those count that are the image's own.
+    this.#extents = device.extents({ holes: strict !== true, signal })[Symbol.asyncIterator]()
   }
 
   /** The extent that holds `offset`; undefined past the end. Offsets must not go back. */
@@ -85,7 +86,7 @@ export async function compare(
         extentA ? extentA.offset + extentA.length : total,
         extentB ? extentB.offset + extentB.length : total,
       )
-      if (strict && extentA && extentB && allocated(extentA) !== allocated(extentB)) {
+      if (strict && extentA && extentB && status(extentA) !== status(extentB)) {
         return { same: false, reason: 'allocation', offset: at }
       }
       const zeroA = extentA === undefined || readsZero(extentA)
@@ -112,8 +113,12 @@ export async function compare(
   return { same: true, sizesDiffer: a.size !== b.size }
 }
 
-function allocated(extent: Extent): boolean {
-  return extent.kind !== 'unallocated' && !(extent.kind === 'zero' && extent.hostOffset === undefined)
+/** How bytes are stored, as `qemu-img compare -s` tells apart (block status flags, include/block/block-common.h). */
+function status(extent: Extent): string {
+  const zero = readsZero(extent) ? 'zero ' : ''
+  const data = extent.kind === 'data' || extent.kind === 'compressed' ? 'data ' : ''
+  const room = extent.kind !== 'compressed' && extent.hostOffset !== undefined ? 'room ' : ''
+  return `${extent.kind === 'unallocated' ? '' : 'allocated '}${zero}${data}${room}`
 }
 
 async function differAt(

@@ -1,9 +1,12 @@
+import { mergeExtents } from '../access/extents.js'
 import type { BlockDevice, Extent, ExtentOptions } from '../block.js'
-import { checkRange } from '../bytes.js'
+import { checkRange, maxOffset } from '../bytes.js'
+import { ImageError } from '../errors.js'
 import type { IoOptions } from '../storage.js'
 
 /**
  * Several disks one after the other as one, read-only: `cat a b`. Closing it closes them.
+ * @throws {ImageError} IMG_UNSUPPORTED_SIZE where they are more than 2^53 - 1 bytes together.
  */
 export function concatenate(devices: readonly BlockDevice[]): BlockDevice {
   const starts: number[] = []
@@ -11,6 +14,12 @@ export function concatenate(devices: readonly BlockDevice[]): BlockDevice {
   for (const device of devices) {
     starts.push(size)
     size += device.size
+  }
+  if (size > maxOffset) {
+    throw new ImageError(
+      'IMG_UNSUPPORTED_SIZE',
+      'the disks together are beyond the largest size, 2^53 - 1 bytes',
+    )
   }
   const parts = (
     offset: number,
@@ -25,6 +34,16 @@ export function concatenate(devices: readonly BlockDevice[]): BlockDevice {
         to: Math.min(offset + length, start + device.size),
       }))
       .filter(({ from, to }) => from < to)
+  async function* extents(options: ExtentOptions): AsyncGenerator<Extent> {
+    const { offset = 0 } = options
+    const length = options.length ?? size - offset
+    checkRange(offset, length, size)
+    for (const { device, start, from, to } of parts(offset, length)) {
+      for await (const extent of device.extents({ ...options, offset: from - start, length: to - from })) {
+        yield { ...extent, offset: extent.offset + start }
+      }
+    }
+  }
   return {
     size,
     blockSize: 512,
@@ -36,16 +55,7 @@ export function concatenate(devices: readonly BlockDevice[]): BlockDevice {
         ),
       )
     },
-    async *extents(options: ExtentOptions = {}): AsyncGenerator<Extent> {
-      const { offset = 0 } = options
-      const length = options.length ?? size - offset
-      checkRange(offset, length, size)
-      for (const { device, start, from, to } of parts(offset, length)) {
-        for await (const extent of device.extents({ ...options, offset: from - start, length: to - from })) {
-          yield { ...extent, offset: extent.offset + start }
-        }
-      }
-    },
+    extents: (options: ExtentOptions = {}) => mergeExtents(extents(options)),
     async close() {
       await Promise.all(devices.map((device) => device.close()))
     },

@@ -1,11 +1,12 @@
+import { abortableItems } from '../abort.js'
 import type { BlockDevice } from '../block.js'
 import { isPromise } from '../bytes.js'
 import { loadCodec } from '../codecs/index.js'
 import type { CompressionSpec, ImageWriter, StreamReader } from '../format.js'
-import { batchBytes } from './batches.js'
+import { batchLength } from './batches.js'
 import { Gatherer } from './gather.js'
-import { asyncMover, compressPieces, emit, scanStep, splitZeros } from './mover.js'
-import type { Compress, CopyPlan, JobOptions, Mover } from './types.js'
+import { asyncMover, compressPieces, emit, splitZeros } from './mover.js'
+import type { Allocate, Compress, CopyPlan, JobOptions, Mover } from './types.js'
 
 /** Options of {@link convert} and {@link convertStream}. */
 export interface ConvertOptions extends JobOptions {
@@ -13,6 +14,8 @@ export interface ConvertOptions extends JobOptions {
   readonly mover?: Mover | undefined
   /** Compresses clusters where the writer wants them compressed. Default: in this thread. */
   readonly compress?: Compress | undefined
+  /** Makes the buffers whose bytes are given to `compress`: shared memory need not be copied for a thread. */
+  readonly allocate?: Allocate | undefined
   /** Shortest run of zeros in bytes that is left out, default 4096; 0: zeros are written too. */
   readonly sparse?: number | undefined
 }
@@ -37,6 +40,7 @@ export async function convert(
 ): Promise<void> {
   const { signal, sparse = defaultSparse } = options
   checkSparse(sparse)
+  signal?.throwIfAborted()
   const compress = options.compress ?? compressHere
   const plan: CopyPlan = {
     source,
@@ -47,8 +51,10 @@ export async function convert(
     signal,
   }
   // A mover of plain data is of no use to clusters that are to be compressed.
-  const mover = writer.compression === undefined && options.mover ? options.mover : asyncMover(compress)
+  const mover =
+    writer.compression === undefined && options.mover ? options.mover : asyncMover(compress, options.allocate)
   await mover(plan)
+  signal?.throwIfAborted()
   await writer.finish({ signal })
 }
 
@@ -77,8 +83,8 @@ export async function convertStream(
 ): Promise<void> {
   const { signal, sparse = defaultSparse } = options
   checkSparse(sparse)
-  const unit = writer.clusterSize > 1 ? writer.clusterSize : scanStep
-  const gathered = new Gatherer(Math.max(unit, batchBytes))
+  const blockSize = batchLength(writer.clusterSize)
+  const gathered = new Gatherer(blockSize)
   const write = async (offset: number, bytes: Uint8Array): Promise<void> => {
     const compress = options.compress ?? compressHere
     const pieces = splitZeros(bytes, offset, writer.clusterSize, sparse)
@@ -89,13 +95,14 @@ export async function convertStream(
     if (offset <= zeroFrom) return
     if (sparse > 0) await writer.zero?.(zeroFrom, offset - zeroFrom)
     else
-      for (let at = zeroFrom; at < offset; at += batchBytes)
-        await write(at, new Uint8Array(Math.min(batchBytes, offset - at)))
+      for (let at = zeroFrom; at < offset; at += blockSize) {
+        signal?.throwIfAborted()
+        await write(at, new Uint8Array(Math.min(blockSize, offset - at)))
+      }
   }
   const report = (done: number): void =>
     options.onProgress?.({ done, total: reader.size ?? done, unit: 'bytes', phase: 'copy' })
-  for await (const { offset, bytes } of reader.pieces()) {
-    signal?.throwIfAborted()
+  for await (const { offset, bytes } of abortableItems(reader.pieces(), signal)) {
     for (const block of gathered.add(offset, bytes)) {
       await skipTo(block.offset)
       await write(block.offset, block.bytes)
@@ -112,5 +119,6 @@ export async function convertStream(
   }
   await skipTo(size)
   report(size)
+  signal?.throwIfAborted()
   await writer.finish({ signal, size })
 }

@@ -46,8 +46,20 @@ export class Gatherer {
     this.#end = offset + bytes.length
   }
 
-  /** What is left once the stream has ended at `size`. */
+  /**
+   * What is left once the stream has ended at `size`.
+   * @throws {ImageError} IMG_CORRUPT where a piece ended past that.
+   */
   rest(size: number): Block | undefined {
+    if (size < this.#end) {
+      throw new ImageError(
+        'IMG_CORRUPT',
+        `the stream has data up to ${this.#end}, but the disk ends at ${size}`,
+        {
+          offset: size,
+        },
+      )
+    }
     if (!this.#touched) return undefined
     return this.#take(Math.min(this.#blockSize, size - this.#start))
   }

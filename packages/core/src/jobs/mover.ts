@@ -3,8 +3,8 @@ import { ImageError } from '../errors.js'
 import type { ImageWriter } from '../format.js'
 import type { IoOptions } from '../storage.js'
 import { zeroRun } from '../zero.js'
-import { type Batch, batches } from './batches.js'
-import type { Compress, Mover } from './types.js'
+import { type Batch, batches, batchLength } from './batches.js'
+import type { Allocate, Compress, Mover } from './types.js'
 
 /** Step of the zero scan where the target has no clusters. */
 export const scanStep = 4096
@@ -117,21 +117,44 @@ async function compressCluster(
 /** Batches read ahead of the one being written. */
 const depth = 8
 
-/** The mover that works everywhere: reads ahead asynchronously, compresses, places and writes in order. */
-export function asyncMover(compress: Compress): Mover {
+/** Buffers used again and again, so that a long job makes no garbage. */
+class Buffers {
+  readonly #free: Uint8Array[] = []
+  readonly #length: number
+  readonly #allocate: Allocate
+
+  constructor(length: number, allocate: Allocate) {
+    this.#length = length
+    this.#allocate = allocate
+  }
+
+  take(): Uint8Array {
+    return this.#free.pop() ?? this.#allocate(this.#length)
+  }
+
+  give(buffer: Uint8Array): void {
+    this.#free.push(buffer)
+  }
+}
+
+/**
+ * The mover that works everywhere: reads ahead asynchronously, compresses, places and writes in order. `allocate` makes
+ * the buffers that are read into.
+ */
+export function asyncMover(
+  compress: Compress,
+  allocate: Allocate = (length: number) => new Uint8Array(length),
+): Mover {
   return async (plan) => {
     const { writer, signal } = plan
     const options = { signal }
-    const ahead: { batch: Batch; pieces: Promise<Piece[]> }[] = []
-    const prepare = async (batch: Batch): Promise<Piece[]> => {
-      if (batch.extents.length === 0) return [{ offset: batch.offset, length: batch.length }]
-      const bytes = new Uint8Array(batch.length)
+    const buffers = new Buffers(batchLength(writer.clusterSize), allocate)
+    const ahead: { batch: Batch; pieces: Promise<Piece[]>; buffer: Uint8Array | undefined }[] = []
+    const prepare = async (batch: Batch, bytes: Uint8Array | undefined): Promise<Piece[]> => {
+      if (bytes === undefined) return [{ offset: batch.offset, length: batch.length }]
       await plan.source.read(batch.offset, bytes, options)
-      return compressPieces(
-        splitZeros(bytes, batch.offset, writer.clusterSize, plan.sparse),
-        writer,
-        compress,
-      )
+      const pieces = splitZeros(bytes, batch.offset, writer.clusterSize, plan.sparse)
+      return compressPieces(pieces, writer, compress)
     }
     const finishOldest = async (): Promise<void> => {
       const oldest = ahead.shift()
@@ -140,14 +163,16 @@ export function asyncMover(compress: Compress): Mover {
         signal?.throwIfAborted()
         await emit(writer, piece, options)
       }
+      if (oldest.buffer) buffers.give(oldest.buffer)
       plan.advance(oldest.batch.length)
     }
     try {
       for await (const batch of batches(plan.extents, writer.clusterSize, plan.sparse === 0)) {
         signal?.throwIfAborted()
-        const pieces = prepare(batch)
+        const buffer = batch.extents.length === 0 ? undefined : buffers.take()
+        const pieces = prepare(batch, buffer?.subarray(0, batch.length))
         pieces.catch(() => undefined)
-        ahead.push({ batch, pieces })
+        ahead.push({ batch, pieces, buffer })
         if (ahead.length >= depth) await finishOldest()
       }
       while (ahead.length > 0) await finishOldest()

@@ -35,5 +35,11 @@ export interface CopyPlan {
 /** The data plane: executes a plan. Core has an asynchronous one; @img/node gives one over file descriptors. */
 export type Mover = (plan: CopyPlan) => Promise<void>
 
-/** Compresses one unit, elsewhere (worker threads) or here. */
+/**
+ * Compresses one unit, elsewhere (worker threads) or here. May put a result that is shorter over the unit itself;
+ * otherwise leaves the unit as it was.
+ */
 export type Compress = (bytes: Uint8Array, spec: CompressionSpec) => MaybePromise<Uint8Array>
+
+/** Makes a buffer of that many bytes. */
+export type Allocate = (length: number) => Uint8Array
