@@ -6,7 +6,7 @@ import type { IoOptions, Storage } from './storage.js'
 
 const maxHead = 1024 * 1024
 const maxTail = 64 * 1024
-/** Read from either end before any plugin is asked: covers the magic numbers of all known formats. */
+/** Read from either end before any plugin is asked, at least: covers the magic numbers of this project's formats. */
 const firstLook = 4096
 
 /** Options of {@link probeFormat}. */
@@ -19,12 +19,15 @@ export interface ProbeOptions extends IoOptions {
  * Finds the format of a storage by its content. Reads a few KiB from either end, opens nothing else.
  * Returns undefined where no format recognises it; raw is never guessed here.
  * @throws {ImageError} IMG_AMBIGUOUS_FORMAT where two formats recognise it, IMG_PLUGIN_MISSING where it is of a known format
- * that is not installed.
+ * that is not installed, IMG_PLUGIN_INCOMPATIBLE where a plugin that may recognise it cannot be loaded.
  */
 export async function probeFormat(storage: Storage, options: ProbeOptions = {}): Promise<Format | undefined> {
   const registry = options.registry ?? defaultRegistry
-  let head = await readHead(storage, firstLook, options)
-  let tail = await readTail(storage, firstLook, options)
+  const magics = registry.unloaded.flatMap(({ magic }) => magic ?? [])
+  const ends = magics.filter(({ offset }) => offset >= 0).map(({ offset, hex }) => offset + hex.length / 2)
+  const starts = magics.filter(({ offset }) => offset < 0).map(({ offset }) => -offset)
+  let head = await readHead(storage, Math.min(maxHead, Math.max(firstLook, ...ends)), options)
+  let tail = await readTail(storage, Math.min(maxTail, Math.max(firstLook, ...starts)), options)
   const has = (magic: Magic): boolean => matchesMagic(magic, head, tail)
   const formats = await registry.loadMatching(has)
   const probing = formats.filter(({ probe }) => probe !== undefined)
@@ -40,18 +43,17 @@ export async function probeFormat(storage: Storage, options: ProbeOptions = {}):
       label: storage.label,
     }),
   )
-  if (found.length > 1) {
-    const names = found.map(({ name }) => name).join(' and ')
-    throw new ImageError('IMG_AMBIGUOUS_FORMAT', `${storage.label} looks like ${names}`, {
+  const there = new Set([...formats, ...registry.unloaded].map(({ name }) => name))
+  const absent = officialFormats.filter(({ name, magic }) => !there.has(name) && magic?.some(has))
+  const names = [...found, ...absent].map(({ name }) => name)
+  if (names.length > 1) {
+    throw new ImageError('IMG_AMBIGUOUS_FORMAT', `${storage.label} looks like ${names.join(' and ')}`, {
       source: storage.label,
       hint: 'name the format with -f; a file made to look like two is not to be trusted',
     })
   }
-  const known = officialFormats.find(
-    ({ name, magic }) => registry.get(name) === undefined && magic?.some(has),
-  )
-  if (known !== undefined) {
-    const error = missing(known.name)
+  for (const { name } of absent) {
+    const error = missing(name)
     throw new ImageError(error.code, `${storage.label}: ${error.message}`, {
       ...error,
       source: storage.label,

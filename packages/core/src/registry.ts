@@ -1,6 +1,7 @@
 import { ImageError } from './errors.js'
 import type { Format, Magic } from './format.js'
 import { officialFormats } from './official.js'
+import { rootMessage } from './storage/faults.js'
 
 /** What can be known of a format before its plugin is loaded. From the `img` field of a plugin's package.json. */
 export interface FormatManifest {
@@ -14,7 +15,7 @@ export interface FormatManifest {
 /** A plugin that is there but not loaded. */
 export interface LazyFormat {
   readonly manifest: FormatManifest
-  /** Imports the plugin. Called at most once. */
+  /** Imports the plugin. Called at most once, unless it fails. */
   load(): Promise<Format>
 }
 
@@ -35,7 +36,8 @@ export interface FormatRegistry {
   get(name: string): Format | undefined
   /**
    * A format by name or alias, loading its plugin.
-   * @throws {ImageError} IMG_PLUGIN_MISSING for a known format that is not installed, IMG_UNKNOWN_FORMAT for any other.
+   * @throws {ImageError} IMG_PLUGIN_MISSING for a known format that is not installed, IMG_UNKNOWN_FORMAT for any other,
+   * IMG_PLUGIN_INCOMPATIBLE for a plugin that cannot be loaded.
    */
   load(name: string): Promise<Format>
   /** Loads every plugin whose manifest does not rule these bytes out, and returns all formats loaded. */
@@ -62,16 +64,23 @@ class Registry implements FormatRegistry {
         `format ${String((format as Format).name)} is made for another version of @img/core`,
       )
     }
-    const before = this.get(format.name)
-    if (before === format) return
-    if (before !== undefined && options.replace !== true) {
+    const names = [format.name, ...(format.aliases ?? [])]
+    const before = new Set(names.map((name) => this.get(name)).filter((known) => known !== undefined))
+    for (const known of before) {
+      if (known === format) return
+      if (options.replace === true) continue
       // Two installed copies of one plugin are the same format; the first stays.
-      if (before.name === format.name && before.title === format.title) return
-      throw new ImageError('IMG_FORMAT_CONFLICT', `a format named ${format.name} is registered already`, {
-        format: format.name,
-        hint: 'load only one plugin for it, or register it with { replace: true }',
-      })
+      if (known.name === format.name && known.title === format.title) return
+      throw new ImageError(
+        'IMG_FORMAT_CONFLICT',
+        `format ${format.name} takes a name of format ${known.name}, which is registered already`,
+        {
+          format: format.name,
+          hint: 'load only one plugin for it, or register it with { replace: true }',
+        },
+      )
     }
+    for (const { name } of before) this.#formats.delete(name)
     this.#formats.set(format.name, format)
     this.#lazy.delete(format.name)
   }
@@ -104,14 +113,27 @@ class Registry implements FormatRegistry {
     const { name } = lazy.manifest
     let loading = this.#loading.get(name)
     if (loading === undefined) {
-      loading = lazy.load().then((format) => {
-        this.register(format)
-        this.#lazy.delete(name)
-        return this.get(format.name) ?? format
-      })
+      loading = this.#import(lazy).finally(() => this.#loading.delete(name))
       this.#loading.set(name, loading)
     }
     return loading
+  }
+
+  async #import(lazy: LazyFormat): Promise<Format> {
+    const { name } = lazy.manifest
+    try {
+      const format = await lazy.load()
+      this.register(format)
+      this.#lazy.delete(name)
+      return this.get(format.name) ?? format
+    } catch (cause) {
+      if (ImageError.is(cause)) throw cause
+      throw new ImageError(
+        'IMG_PLUGIN_INCOMPATIBLE',
+        `the plugin for format ${name} cannot be loaded: ${rootMessage(cause)}`,
+        { format: name, hint: 'install the plugin again, in a version that belongs to @img/core', cause },
+      )
+    }
   }
 }
 

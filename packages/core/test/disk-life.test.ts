@@ -89,7 +89,6 @@ describe('closing a disk', () => {
     const snapshots = {
       list: () => [],
       open: () => Promise.reject(new Error('not reached')),
-      create: undefined,
     }
     const disk = await open(['zero'], { format: toyWith(() => ({ snapshots })) })
     const extents = disk.extents()
