@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { ImageError } from '../src/errors.js'
+import { ImageError } from '../src/errors.js'
 import type { Format, OpenContext, Reference } from '../src/format.js'
 import { maxChainDepth, type OpenOptions, openImage } from '../src/open.js'
 import {
