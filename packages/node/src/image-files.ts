@@ -15,7 +15,7 @@ import { createTarget, type Target } from './atomic-target.js'
 import { nodeMover } from './mover.js'
 import { openFileStorage } from './open-file.js'
 import { nodeReferences } from './references.js'
-import { createWorkerPool } from './worker-pool.js'
+import { createWorkerPool, sharedMemory } from './worker-pool.js'
 
 /** Options of {@link openFile}. */
 export interface OpenFileOptions extends OpenOptions {
@@ -54,11 +54,6 @@ export interface ConvertFileOptions extends ConvertOptions {
   readonly onWarning?: ((message: string) => void) | undefined
 }
 
-/** Memory that worker threads see too. */
-function shared(length: number): Uint8Array {
-  return new Uint8Array(new SharedArrayBuffer(length))
-}
-
 /**
  * Copies what the guest sees of a disk into a new image file, with the fastest means of this machine. The file (and
  * others that belong to it, such as a data file) appears under its name only when it is complete; an older one is replaced.
@@ -88,7 +83,7 @@ export async function convertFile(
       onWarning,
     })
     try {
-      await convert(source, writer, { mover: nodeMover, allocate: shared, ...options, compress })
+      await convert(source, writer, { mover: nodeMover, allocate: sharedMemory, ...options, compress })
     } finally {
       await writer.close?.()
     }

@@ -49,6 +49,7 @@ export { type NodeReferenceOptions, nodeReferences } from './references.js'
 export { inspectTarget, type TargetPath } from './target-path.js'
 export {
   createWorkerPool,
+  sharedMemory,
   type WorkerJobOptions,
   type WorkerPool,
   type WorkerPoolOptions,

@@ -61,6 +61,11 @@ export interface WorkerPool extends AsyncDisposable {
   close(): Promise<void>
 }
 
+/** Makes a buffer that worker threads see too: what they compress there is not copied. */
+export function sharedMemory(length: number): Uint8Array {
+  return new Uint8Array(new SharedArrayBuffer(length))
+}
+
 /** Makes a pool of worker threads. An idle pool does not keep the process alive. */
 export function createWorkerPool(options: WorkerPoolOptions = {}): WorkerPool {
   return new Pool(options.threads ?? availableParallelism(), options.script ?? defaultScript())

@@ -10,7 +10,14 @@ import {
   streamImage,
   thin,
 } from '@img/core'
-import { createWorkerPool, type FileSink, forwardSink, nodeMover, openForwardSink } from '@img/node'
+import {
+  createWorkerPool,
+  type FileSink,
+  forwardSink,
+  nodeMover,
+  openForwardSink,
+  sharedMemory,
+} from '@img/node'
 import type { Context } from '../context.js'
 import { Failure } from '../errors.js'
 import { openNamed } from '../open.js'
@@ -56,7 +63,7 @@ async function transfer(job: CopyContext, writer: ImageWriter, isThin: boolean):
     onProgress: job.onProgress,
     sparse: args.sparse,
     ...(args.rate === undefined && { mover: nodeMover }),
-    ...(pool && { compress: (bytes, spec) => pool.compress(bytes, spec) }),
+    ...(pool && { compress: (bytes, spec) => pool.compress(bytes, spec), allocate: sharedMemory }),
   }
   try {
     if (source.kind === 'pipe') await convertStream(source.reader, writer, options)
