@@ -30,3 +30,27 @@ export function sleep(milliseconds: number, signal?: AbortSignal): Promise<void>
   })
   return abortable(passed, signal).finally(() => clearTimeout(timer))
 }
+
+/** The same items, given up where the signal aborts while one is waited for: rejects with the signal's reason. */
+export async function* abortableItems<T>(
+  items: AsyncIterable<T>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<T> {
+  const iterator = items[Symbol.asyncIterator]()
+  let pending = false
+  try {
+    for (;;) {
+      signal?.throwIfAborted()
+      pending = true
+      const next = await abortable(iterator.next(), signal)
+      pending = false
+      if (next.done === true) return
+      yield next.value
+    }
+  } finally {
+    // An iterator that still waits for its next item cannot be waited for: it ends when that comes.
+    const returned = iterator.return?.()
+    if (pending) returned?.catch(() => undefined)
+    else await returned
+  }
+}
