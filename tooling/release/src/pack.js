@@ -27,7 +27,7 @@ export async function packAll(root, destination) {
     const place = join(destination, basename(dir))
     mkdirSync(place, { recursive: true })
     const [command = '', ...args] = pnpm
-    run(command, [...args, 'pack', '--pack-destination', place], { cwd: dir })
+    await run(command, [...args, 'pack', '--pack-destination', place], { cwd: dir })
     const [file = ''] = readdirSync(place)
     tarballs[basename(dir)] = join(place, file)
     await checkTarball(dir, join(place, file))
@@ -40,7 +40,8 @@ export async function packAll(root, destination) {
  * @param {string} tarball
  */
 async function checkTarball(dir, tarball) {
-  const files = run('tar', ['tzf', tarball]).stdout.trim().split('\n')
+  const listing = await run('tar', ['tzf', tarball])
+  const files = listing.stdout.trim().split('\n')
   const name = basename(dir)
   assert(files.includes('package/LICENSE'), `${name}: no LICENSE in the tarball`)
   const stray = files.find(
@@ -48,7 +49,8 @@ async function checkTarball(dir, tarball) {
   )
   assert(!stray, `${name}: ${stray} does not belong in the tarball`)
 
-  const packed = JSON.parse(run('tar', ['xzOf', tarball, 'package/package.json']).stdout)
+  const manifest = await run('tar', ['xzOf', tarball, 'package/package.json'])
+  const packed = JSON.parse(manifest.stdout)
   for (const field of ['dependencies', 'peerDependencies', 'optionalDependencies']) {
     for (const [dependency, range] of Object.entries(packed[field] ?? {})) {
       assert(/^[\^~\d]/.test(String(range)), `${name}: ${field} ${dependency} is '${range}' in the tarball`)

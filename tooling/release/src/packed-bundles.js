@@ -36,7 +36,7 @@ console.log(defaultRegistry.formats.map((format) => format.name).sort().join())
   await bundle.write({ file: byRollup, format: 'esm', inlineDynamicImports: true })
   await bundle.close()
   for (const path of [byEsbuild, byRollup]) {
-    const { stdout } = run(process.execPath, [path], { cwd: dir })
+    const { stdout } = await run(process.execPath, [path], { cwd: dir })
     assert(stdout.trim() === 'qcow2,raw', `${path} registered '${stdout.trim()}'`)
   }
 }

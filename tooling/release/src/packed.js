@@ -29,19 +29,19 @@ function installed(dir) {
 
 /**
  * The thin installation: raw is known, qcow2 is named as missing, nothing is left behind.
- * @param {(args: string[], status?: number) => { stdout: string, stderr: string }} img
+ * @param {(args: string[], status?: number) => Promise<{ stdout: string, stderr: string }>} img
  * @param {string} dir
  */
-function checkThin(img, dir) {
-  const formats = img(['formats']).stdout
+async function checkThin(img, dir) {
+  const { stdout: formats } = await img(['formats'])
   assert(/\braw\b/.test(formats), `img formats does not know raw:\n${formats}`)
-  img(['convert', '-f', 'raw', '-O', 'raw', 'disk.raw', 'copy.raw'])
+  await img(['convert', '-f', 'raw', '-O', 'raw', 'disk.raw', 'copy.raw'])
   assert(sha256(join(dir, 'copy.raw')) === sha256(join(dir, 'disk.raw')), 'raw to raw came out different')
   for (const args of [
     ['info', 'sample.qcow2'],
     ['convert', '-f', 'raw', '-O', 'qcow2', 'disk.raw', 'out.qcow2'],
   ]) {
-    const { stderr } = img(args, 1)
+    const { stderr } = await img(args, 1)
     assert(stderr.includes(`${scope}/qcow2`), `img ${args[0]} does not name the missing package:\n${stderr}`)
   }
   assert(!readdirSync(dir).some((name) => name.includes('out.qcow2')), 'a refused conversion left a file')
@@ -49,15 +49,17 @@ function checkThin(img, dir) {
 
 /**
  * With the format's package installed, the same commands work.
- * @param {(args: string[], status?: number) => { stdout: string, stderr: string }} img
+ * @param {(args: string[], status?: number) => Promise<{ stdout: string, stderr: string }>} img
  * @param {string} dir
  */
-function checkWithFormat(img, dir) {
-  assert(/\bqcow2\b/.test(img(['formats']).stdout), 'img formats does not know qcow2')
-  const info = JSON.parse(img(['info', '--output=json', 'sample.qcow2']).stdout)
+async function checkWithFormat(img, dir) {
+  const { stdout: formats } = await img(['formats'])
+  assert(/\bqcow2\b/.test(formats), `img formats does not know qcow2:\n${formats}`)
+  const { stdout } = await img(['info', '--output=json', 'sample.qcow2'])
+  const info = JSON.parse(stdout)
   assert(info.format === 'qcow2' && info['virtual-size'] === 1 << 20, `img info says ${JSON.stringify(info)}`)
-  img(['convert', '-f', 'raw', '-O', 'qcow2', '-c', 'disk.raw', 'out.qcow2'])
-  img(['convert', '-O', 'raw', 'out.qcow2', 'back.raw'])
+  await img(['convert', '-f', 'raw', '-O', 'qcow2', '-c', 'disk.raw', 'out.qcow2'])
+  await img(['convert', '-O', 'raw', 'out.qcow2', 'back.raw'])
   // The qcow2 disk is whole sectors, as is the sample.
   assert(
     sha256(join(dir, 'back.raw')) === sha256(join(dir, 'disk.raw')),
@@ -69,7 +71,7 @@ function checkWithFormat(img, dir) {
  * Modules of the installed packages load with import and with require().
  * @param {string} dir
  */
-function checkLoading(dir) {
+async function checkLoading(dir) {
   writeFileSync(
     join(dir, 'load.mjs'),
     `import { defaultRegistry } from '${scope}/core'
@@ -83,7 +85,7 @@ const after = defaultRegistry.formats.map((format) => format.name).join()
 console.log(JSON.stringify([before, after, Object.keys(pure).length > 0, typeof require('${scope}/node')]))
 `,
   )
-  const { stdout } = run(process.execPath, ['load.mjs'], { cwd: dir })
+  const { stdout } = await run(process.execPath, ['load.mjs'], { cwd: dir })
   assert(stdout.trim() === '["raw","raw,qcow2",true,"object"]', `loading the packages gave ${stdout}`)
 }
 
@@ -97,7 +99,7 @@ try {
   writeFileSync(join(dir, '.npmrc'), `${scope}:registry=${server.url}\n`)
   writeSampleDisk(join(dir, 'disk.raw'))
   const built = join(root, 'apps', 'cli', 'dist', 'img.js')
-  run(process.execPath, [built, 'create', '-f', 'qcow2', join(dir, 'sample.qcow2'), '1M'])
+  await run(process.execPath, [built, 'create', '-f', 'qcow2', join(dir, 'sample.qcow2'), '1M'])
 
   const npm = (/** @type {string[]} */ ...names) =>
     run(
@@ -115,20 +117,18 @@ try {
   const img = (/** @type {string[]} */ args, status = 0) =>
     run(process.execPath, [executable, ...args], { cwd: dir, status })
 
-  npm('core', 'node', 'cli', 'raw')
+  await npm('core', 'node', 'cli', 'raw')
   assert(installed(dir) === 'cli core node raw', `installed: ${installed(dir)}`)
-  run(join(dir, 'node_modules', '.bin', process.platform === 'win32' ? 'img.cmd' : 'img'), ['--version'], {
-    cwd: dir,
-  })
-  checkThin(img, dir)
+  await run('npx', ['--no-install', 'img', '--version'], { cwd: dir })
+  await checkThin(img, dir)
   process.stdout.write('thin installation (core, node, cli, raw): ok\n')
 
-  npm('qcow2')
+  await npm('qcow2')
   assert(installed(dir) === 'cli core node qcow2 raw', `installed: ${installed(dir)}`)
-  checkWithFormat(img, dir)
+  await checkWithFormat(img, dir)
   process.stdout.write('with qcow2 added: ok\n')
 
-  checkLoading(dir)
+  await checkLoading(dir)
   process.stdout.write('import and require(): ok\n')
   await bundlesKeepRegistration(dir, scope)
   process.stdout.write('bundled by esbuild and by rollup, the formats are registered: ok\n')

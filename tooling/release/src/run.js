@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import process from 'node:process'
 
 /**
@@ -13,30 +13,32 @@ export function cleanEnvironment() {
 }
 
 /**
- * Runs a command to its end.
+ * Runs a command to its end, without input.
  * @param {string} command
  * @param {readonly string[]} args
- * @param {{ cwd?: string, status?: number }} [options] `status`: the exit code that is expected, default 0
- * @returns {{ stdout: string, stderr: string }}
+ * @param {{ cwd?: string, status?: number, seconds?: number }} [options] `status`: the exit code that is expected, default 0;
+ *   `seconds`: when to give up, default 180
+ * @returns {Promise<{ stdout: string, stderr: string }>}
  * @throws {Error} where the command cannot be started or ends otherwise; with its output
  */
-export function run(command, args, { cwd = process.cwd(), status = 0 } = {}) {
-  const result = spawnSync(command, args, {
-    cwd,
-    env: cleanEnvironment(),
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-    maxBuffer: 1 << 26,
-    shell: process.platform === 'win32' && !/[\\/]/.test(command),
+export function run(command, args, { cwd = process.cwd(), status = 0, seconds = 180 } = {}) {
+  return new Promise((resolve, reject) => {
+    const options = {
+      cwd,
+      env: cleanEnvironment(),
+      maxBuffer: 1 << 26,
+      timeout: seconds * 1000,
+      shell: process.platform === 'win32' && !/[\\/]/.test(command),
+    }
+    const child = execFile(command, args, options, (error, stdout, stderr) => {
+      const code = error ? error.code : 0
+      if (code === status) return resolve({ stdout, stderr })
+      const ended = error?.signal ? `was ended by ${error.signal}` : `gave ${code}`
+      const line = [command, ...args].join(' ')
+      reject(new Error(`${line} ${ended}, expected exit code ${status}\n${stdout}${stderr}`))
+    })
+    child.stdin?.end()
   })
-  if (result.error) throw result.error
-  if (result.status !== status) {
-    const ended = result.signal ? `was ended by ${result.signal}` : `gave exit code ${result.status}`
-    throw new Error(
-      `${[command, ...args].join(' ')} ${ended}, expected ${status}\n${result.stdout}${result.stderr}`,
-    )
-  }
-  return { stdout: result.stdout, stderr: result.stderr }
 }
 
 /**
