@@ -73,9 +73,13 @@ export class Qcow2Map implements ClusterMap {
     const inside = offset - cluster * clusterSize
     const part = this.#slice(cluster)
     if (part === undefined) return undefined
+    const wanted = Math.ceil((inside + maxLength) / clusterSize)
     if (part === null) {
-      const count = this.#absentTables(cluster, Math.ceil((inside + maxLength) / clusterSize))
-      return { kind: 'unallocated', length: Math.min(count * clusterSize - inside, maxLength) }
+      const count =
+        this.#entryWords === 2
+          ? this.#extend(part, cluster, wanted, 'unallocated', -1)
+          : this.#absentTables(cluster, wanted)
+      return this.#run('unallocated', Math.min(count * clusterSize - inside, maxLength), -1)
     }
     const entry = this.#entry
     const damage = entry.decode(part, (cluster % this.#sliceEntries) * this.#entryWords)
@@ -94,7 +98,6 @@ export class Qcow2Map implements ClusterMap {
       }
     }
     const { kind, host } = entry
-    const wanted = Math.ceil((inside + maxLength) / clusterSize)
     const count = wanted > 1 ? this.#extend(part, cluster, wanted, kind, host) : 1
     return this.#run(kind, Math.min(count * clusterSize - inside, maxLength), host < 0 ? -1 : host + inside)
   }
@@ -193,7 +196,7 @@ export class Qcow2Map implements ClusterMap {
    * How many clusters, up to `wanted`, continue the run that begins with the first: same kind, and host clusters in
    * sequence. An entry that is not plainly such ends the run, damaged or not.
    */
-  #extend(first: TablePart, cluster: number, wanted: number, kind: Kind, host: number): number {
+  #extend(first: TablePart | null, cluster: number, wanted: number, kind: Kind, host: number): number {
     const { clusterSize } = this
     const lowFlags = kind === 'zero' ? ZERO_LOW : 0
     // Data past the end of the file is told apart, so that the error names its own entry.
