@@ -122,7 +122,16 @@ function parseValue(name: string, spec: OptionSpec, value: unknown, format: stri
       return String(value)
     case 'oneOf': {
       const word = spec.aliases?.[String(value)] ?? String(value)
-      if (!spec.values.includes(word)) throw bad(`one of ${spec.values.join(', ')}`)
+      if (!spec.values.includes(word)) {
+        throw new ImageError(
+          'IMG_BAD_OPTION',
+          `Parameter '${name}' does not accept value '${String(value)}'`,
+          {
+            format,
+            hint: `accepted are: ${spec.values.join(', ')}`,
+          },
+        )
+      }
       return word
     }
     default: {
