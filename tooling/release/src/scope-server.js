@@ -3,13 +3,10 @@ import { createServer } from 'node:http'
 /**
  * A package server that knows no package: a folder that takes its scope from here can get a package of that scope from a
  * tarball only.
- * @returns {Promise<{ url: string, asked: Set<string>, close: () => Promise<void> }>} `asked`: names asked for
+ * @returns {Promise<{ url: string, close: () => Promise<void> }>}
  */
 export function startEmptyScope() {
-  /** @type {Set<string>} */
-  const asked = new Set()
-  const server = createServer((request, response) => {
-    asked.add(decodeURIComponent((request.url ?? '').slice(1)))
+  const server = createServer((_request, response) => {
     response.writeHead(404, { 'content-type': 'application/json' }).end('{"error":"not found"}')
   })
   return new Promise((resolve, reject) => {
@@ -22,7 +19,7 @@ export function startEmptyScope() {
           server.closeAllConnections()
           server.close(() => closed())
         })
-      resolve({ url: `http://127.0.0.1:${port}/`, asked, close })
+      resolve({ url: `http://127.0.0.1:${port}/`, close })
     })
   })
 }
