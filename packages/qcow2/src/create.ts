@@ -13,25 +13,15 @@ import {
   viewOf,
   type WritableStorage,
   writeU64BE,
-  zeroBlock,
 } from '@img/core'
-import { badOption, type CreateOptionValues } from './create-options.js'
-import { CompressionType, l1Entries, serialiseHeader } from './header.js'
+import { fillZeros } from './fill-zeros.js'
+import { l1Entries, serialiseHeader } from './header.js'
 import { type EntryKind, L1Entries, L2Tables } from './l2-tables.js'
 import { HostLayout } from './layout.js'
 import { MAX_REFCOUNT_TABLE_BYTES } from './limits.js'
 import { fullyAllocated } from './measure.js'
-import { finalHeader, type NewImage, newImage, storedSize } from './new-image.js'
+import { askedSize, compressionSpec, finalHeader, type NewImage, newImage, storedSize } from './new-image.js'
 import { refcountSize } from './refcounts.js'
-
-/**
- * How clusters of an image are compressed. Readers refuse DEFLATE distances beyond 12 bits.
- */
-export function compressionSpec({ header }: NewImage): CompressionSpec {
-  return header.compressionType === CompressionType.zstd
-    ? { codec: 'zstd' }
-    : { codec: 'deflate-raw', windowBits: 12 }
-}
 
 /**
  * Starts a new image. Data is placed front to back without gaps. L2 tables are written between it as soon as the guest
@@ -60,15 +50,6 @@ export async function createQcow2(
     throw error
   }
   return writer
-}
-
-/** The size from the spec or from the option of that name. */
-export function askedSize(spec: CreateSpec): number | undefined {
-  const { size } = spec.options as unknown as CreateOptionValues
-  if (size !== undefined && spec.size !== undefined && size !== spec.size) {
-    throw badOption('The image size must be specified only once')
-  }
-  return spec.size ?? size
 }
 
 class Qcow2Writer implements ImageWriter {
@@ -276,12 +257,8 @@ class Qcow2Writer implements ImageWriter {
     }
   }
 
-  async #fillZeros(storage: WritableStorage, offset: number, length: number): Promise<void> {
-    if (storage.writeZeroes) return storage.writeZeroes(offset, length, { ...this.#context, unmap: false })
-    for (let at = 0; at < length; at += zeroBlock.length) {
-      const bytes = zeroBlock.subarray(0, Math.min(zeroBlock.length, length - at))
-      await storage.write(offset + at, bytes, this.#context)
-    }
+  #fillZeros(storage: WritableStorage, offset: number, length: number): Promise<void> {
+    return fillZeros(storage, offset, length, this.#context)
   }
 
   /** Writes the L2 tables of the group passed, and the refcount blocks that are complete. */

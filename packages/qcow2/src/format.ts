@@ -1,17 +1,14 @@
 import { defineFormat, type Format, viewOf } from '@img/core'
-import { createQcow2 } from './create.js'
 import { createOptions } from './create-options.js'
 import { MAGIC } from './header.js'
-import { measureQcow2 } from './measure.js'
 import { openQcow2 } from './open.js'
-import { streamQcow2 } from './stream.js'
 
 /** The format qcow2, versions 2 and 3. Specification: QEMU docs/interop/qcow2.rst. */
 export const qcow2: Format = defineFormat({
   apiVersion: 1,
   name: 'qcow2',
   title: 'QEMU copy-on-write, version 2 and 3',
-  extensions: ['.qcow2', '.qcow'],
+  extensions: ['.qcow2'],
   magic: [{ offset: 0, hex: '514649fb' }],
   probe: {
     head: 8,
@@ -24,7 +21,17 @@ export const qcow2: Format = defineFormat({
   },
   open: openQcow2,
   createOptions,
-  create: createQcow2,
-  stream: streamQcow2,
-  measure: measureQcow2,
+  // Loaded when needed: most runs only read.
+  async create(target, spec, context) {
+    const { createQcow2 } = await import('./create.js')
+    return createQcow2(target, spec, context)
+  },
+  async stream(sink, source, spec, context) {
+    const { streamQcow2 } = await import('./stream.js')
+    return streamQcow2(sink, source, spec, context)
+  },
+  async measure(spec) {
+    const { measureQcow2 } = await import('./measure.js')
+    return measureQcow2(spec)
+  },
 })

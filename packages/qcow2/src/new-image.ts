@@ -1,4 +1,11 @@
-import { alignUp, ImageError, isPowerOfTwo, type Preallocation } from '@img/core'
+import {
+  alignUp,
+  type CompressionSpec,
+  type CreateSpec,
+  ImageError,
+  isPowerOfTwo,
+  type Preallocation,
+} from '@img/core'
 import { badOption, type CreateOptionValues, encryptionOptions } from './create-options.js'
 import { ExtensionType, type HeaderExtension, makeFeatureNames, makeStringExtension } from './extensions.js'
 import { Autoclear, Compatible, Incompatible, knownFeatures } from './features.js'
@@ -218,4 +225,22 @@ export function storedSize(size: number, { header }: NewImage): number {
 /** The header of a new image whose tables are placed. */
 export function finalHeader({ header }: NewImage, tables: Tables): Header {
   return { ...header, ...tables, l1Size: l1Entries(tables.size, header) }
+}
+
+/**
+ * How clusters of an image are compressed. Readers refuse DEFLATE distances beyond 12 bits.
+ */
+export function compressionSpec({ header }: NewImage): CompressionSpec {
+  return header.compressionType === CompressionType.zstd
+    ? { codec: 'zstd' }
+    : { codec: 'deflate-raw', windowBits: 12 }
+}
+
+/** The size from the spec or from the option of that name. */
+export function askedSize(spec: CreateSpec): number | undefined {
+  const { size } = spec.options as unknown as CreateOptionValues
+  if (size !== undefined && spec.size !== undefined && size !== spec.size) {
+    throw badOption('The image size must be specified only once')
+  }
+  return spec.size ?? size
 }

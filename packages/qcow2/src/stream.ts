@@ -11,14 +11,14 @@ import {
   viewOf,
   writeU64BE,
 } from '@img/core'
-import { compressionSpec } from './create.js'
 import { badOption } from './create-options.js'
 import { ForwardWriter } from './forward.js'
 import { l1Entries, l2EntryBytes, serialiseHeader } from './header.js'
 import { encodeL1, L2Tables } from './l2-tables.js'
 import { HostLayout } from './layout.js'
+import { LengthList } from './length-list.js'
 import { MAX_REFCOUNT_TABLE_BYTES } from './limits.js'
-import { finalHeader, type NewImage, newImage, storedSize } from './new-image.js'
+import { compressionSpec, finalHeader, type NewImage, newImage, storedSize } from './new-image.js'
 import { refcountSize } from './refcounts.js'
 
 /** Guest bytes that are compressed at a time, unless one cluster is larger. */
@@ -332,31 +332,3 @@ class Streamer {
     await this.#out.zerosTo(alignUp(this.#out.position, this.#clusterSize))
   }
 }
-
-/** A long list of 32-bit numbers, read from the front again and again. */
-class LengthList {
-  readonly #chunks: Uint32Array[] = []
-  #count = 0
-  #at = 0
-
-  push(value: number): void {
-    if (this.#count % CHUNK === 0) this.#chunks.push(new Uint32Array(CHUNK))
-    const chunk = this.#chunks[this.#chunks.length - 1] as Uint32Array
-    chunk[this.#count++ % CHUNK] = value
-  }
-
-  rewind(): void {
-    this.#at = 0
-  }
-
-  /** @throws {ImageError} IMG_IO past the end: the source tells of more data than at first. */
-  next(): number {
-    if (this.#at >= this.#count) {
-      throw new ImageError('IMG_IO', 'the source was changed while it was read', { format: 'qcow2' })
-    }
-    const chunk = this.#chunks[Math.floor(this.#at / CHUNK)] as Uint32Array
-    return chunk[this.#at++ % CHUNK] as number
-  }
-}
-
-const CHUNK = 65536

@@ -82,7 +82,8 @@ function title({ options, compress, size, async }: Case): string {
 describe('a new image has the content and the structure it should', () => {
   cases.forEach((test, index) => {
     it(title(test), async () => {
-      const { size = 5 * megabyte + 1536, compress = false } = test
+      const usual = test.options.cluster_size === '2M' ? 5 : 2
+      const { size = usual * megabyte + 1536, compress = false } = test
       const disk = patternDisk(size, index + 1)
       const path = join(folder, `${index}.qcow2`)
       const dataPath = join(folder, `${index}.data`)
