@@ -1,3 +1,3 @@
 import { definePackageTests } from '@tooling/vitest'
 
-export default definePackageTests()
+export default definePackageTests({ test: { globalSetup: ['test/support/build.ts'] } })

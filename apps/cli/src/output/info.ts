@@ -101,8 +101,8 @@ export function snapshotRow({ id, name, vmStateSize, date, vmClock, icount }: Sn
 
 function row(id: string, tag: string, size: string, date: string, clock: string, icount: string): string {
   return (
-    padBytes(id, 10) +
-    padBytes(tag, 17) +
+    `${padBytes(id, 9)} ` +
+    `${padBytes(tag, 16)} ` +
     size.padStart(8) +
     date.padStart(20) +
     clock.padStart(13) +

@@ -18,32 +18,12 @@ export interface MapEntry {
 export function mapEntry(extent: Extent): MapEntry {
   const { offset: start, length, depth, kind } = extent
   const base = { start, length, depth }
-  switch (kind) {
-    case 'unallocated':
-      return { ...base, present: false, zero: true, data: false }
-    case 'compressed':
-      return { ...base, present: true, zero: false, data: true }
-    case 'zero':
-      return {
-        ...base,
-        present: true,
-        zero: true,
-        data: false,
-        ...(extent.hostOffset !== undefined && {
-          offset: extent.hostOffset,
-          filename: extent.storage?.label,
-        }),
-      }
-    case 'data':
-      return {
-        ...base,
-        present: true,
-        zero: extent.hole === true,
-        data: true,
-        offset: extent.hostOffset,
-        filename: extent.storage.label,
-      }
-  }
+  // What is compressed does not stand there as it is.
+  if (kind === 'compressed') return { ...base, present: true, zero: false, data: true }
+  const place =
+    extent.hostOffset === undefined ? {} : { offset: extent.hostOffset, filename: extent.storage?.label }
+  if (kind === 'data') return { ...base, present: true, zero: extent.hole === true, data: true, ...place }
+  return { ...base, present: kind === 'zero', zero: true, data: false, ...place }
 }
 
 /** What stands for a range that is empty, past the end of the disk. */

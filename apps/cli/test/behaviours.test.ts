@@ -1,0 +1,87 @@
+import { describe, expect, it } from 'vitest'
+import { img, type Outcome, runProgram, temporaryDirectory, withoutExtras } from './support/cli.js'
+import { behaviours, hasFixtures } from './support/fixtures.js'
+import { hasQemu7 } from './support/qemu.js'
+
+const inPlace = 'qcow2 images cannot be changed in place yet'
+/** Command lines whose outcome is not qemu-img's, and why. Whatever stands here must really differ. */
+const differences: Readonly<Record<string, string>> = {
+  'qemu-img create -f qcow2 -o compat=0.9 bad.qcow2 1M': 'the option is told by the name it was given by',
+  'qemu-img compare -p -f qcow2 -F raw a.qcow2 a.raw':
+    'progress is not mixed into the result: it goes to stderr',
+  'qemu-img measure --output=json -O qcow2 a.qcow2': 'bitmaps are not measured yet',
+  'qemu-img resize a.qcow2 2M': inPlace,
+  'qemu-img resize a.qcow2 1M': inPlace,
+  'qemu-img resize --shrink a.qcow2 1M': inPlace,
+  'qemu-img resize a.qcow2 +1M': inPlace,
+  'qemu-img resize a.qcow2 -512k': inPlace,
+  'qemu-img resize --preallocation=metadata a.qcow2 4M': inPlace,
+  'qemu-img resize q.qcow2 2M': inPlace,
+  'qemu-img resize v2.qcow2 2M': inPlace,
+  'qemu-img resize a.raw +1M': 'a raw disk is not changed on a guess: -f raw is needed',
+  'qemu-img convert --bitmaps -f qcow2 -O raw base.qcow2 bad.raw': 'bitmaps are not copied yet',
+}
+
+/** These change nothing: what they print depends on the host's holes and on who made the image, so qemu-img is asked again. */
+const readers = ['info', 'map', 'compare', 'measure']
+const ourVerbs = ['create', 'info', 'map', 'compare', 'measure', 'convert', 'resize']
+/** Formats that have no plugin yet: their images are made by qemu-img, and nothing is compared. */
+const foreign = /\b(vmdk|vdi|vpc|luks|qcow(?!2))\b/
+
+function words(line: string): string[] {
+  return [...line.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain ?? '')
+}
+
+/** What is the same wherever it runs. */
+function normal(text: string): string {
+  return text
+    .replaceAll(/^qemu-img: /gm, 'img: ')
+    .replaceAll("Try 'qemu-img --help'", "Try 'img --help'")
+    .replaceAll(/"actual-size": \d+/g, '"actual-size": N')
+    .replaceAll(/^disk size: .*$/gm, 'disk size: N')
+}
+
+/** A message that qemu-img leaves without an end of line gets one. */
+function ended(text: string): string {
+  return text === '' || text.endsWith('\n') ? text : `${text}\n`
+}
+
+function expectSame(ours: Outcome, theirs: Outcome): void {
+  expect({ code: ours.code, stdout: normal(ours.stdout), stderr: withoutExtras(ours.stderr) }).toEqual({
+    code: theirs.code,
+    stdout: normal(theirs.stdout),
+    stderr: ended(normal(theirs.stderr)),
+  })
+}
+
+// One after the other in one directory, as they were recorded.
+describe.skipIf(!hasFixtures || !hasQemu7)(
+  'recorded qemu-img command lines (skipped without them or qemu-img 7.2)',
+  () => {
+    const cwd = temporaryDirectory()
+    for (const [i, behaviour] of behaviours.entries()) {
+      const [program = '', ...args] = words(behaviour.run)
+      const [verb = ''] = args
+      const usage = behaviour.part === 'usage' && verb !== '--version'
+      const ours =
+        program === 'qemu-img' && (usage || ourVerbs.includes(verb)) && !foreign.test(behaviour.run)
+      if (!ours) {
+        it(`${i} (made by ${program}) ${behaviour.run}`, async () => {
+          const { code } = await runProgram(program, args, { cwd })
+          expect(code).toBe(behaviour.rc)
+        })
+        continue
+      }
+      const difference = differences[behaviour.run]
+      it(`${i} ${behaviour.run}${difference === undefined ? '' : ` (${difference})`}`, async () => {
+        const recorded: Outcome = { code: behaviour.rc, stdout: behaviour.stdout, stderr: behaviour.stderr }
+        const expected = readers.includes(verb) ? await runProgram(program, args, { cwd }) : recorded
+        const outcome = await img(args, { cwd })
+        if (difference === undefined) return expectSame(outcome, expected)
+        expect(() => expectSame(outcome, expected)).toThrow()
+        // What comes next builds on what qemu-img did.
+        if (outcome.code !== expected.code) await runProgram(program, args, { cwd })
+      })
+    }
+  },
+)
