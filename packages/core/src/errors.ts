@@ -3,7 +3,6 @@
  * Each has a heading in docs/errors.md.
  */
 export type ImageErrorCode =
-  | 'IMG_ABORTED'
   | 'IMG_AMBIGUOUS_FORMAT'
   | 'IMG_BAD_OPTION'
   | 'IMG_CHAIN_LOOP'
