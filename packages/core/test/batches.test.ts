@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Extent } from '../src/block.js'
+import { alignDown, alignUp } from '../src/bytes.js'
 import { batchBytes, batches, batchLength, clip, readsZero } from '../src/jobs/batches.js'
 import { memoryStorage } from '../src/storage/memory.js'
 import { collect, later } from './support/disks.js'
@@ -82,7 +83,12 @@ describe('batches', () => {
             expect(inside.every(readsZero)).toBe(true)
           } else {
             expect(batch.length).toBeLessThanOrEqual(batchLength(unit))
-            if (!keepZeros) expect(inside.every(readsZero)).toBe(false)
+            if (!keepZeros) {
+              expect(inside.every(readsZero)).toBe(false)
+              // No zeros that fill a unit are taken along.
+              for (const { offset, length } of inside.filter(readsZero))
+                expect(alignUp(offset, unit)).toBeGreaterThanOrEqual(alignDown(offset + length, unit))
+            }
             const joined: Extent[] = []
             for (const one of batch.extents) {
               const last = joined.at(-1)

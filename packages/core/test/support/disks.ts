@@ -27,7 +27,9 @@ export async function readAll(device: BlockDevice): Promise<Uint8Array> {
 
 /** `length` bytes, none of them zero, that differ with `seed`. */
 export function pattern(length: number, seed = 1): Uint8Array {
-  return Uint8Array.from({ length }, (_, i) => ((i * 7 + seed * 31 + Math.floor(i / 251)) % 255) + 1)
+  const bytes = new Uint8Array(length)
+  for (let i = 0; i < length; i++) bytes[i] = ((i * 7 + seed * 31 + Math.floor(i / 251)) % 255) + 1
+  return bytes
 }
 
 /** Several arrays as one. */
