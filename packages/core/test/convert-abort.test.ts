@@ -184,6 +184,8 @@ describe('an aborted job', () => {
     await expect(convert(empty, writer, { signal })).rejects.toBe(reason)
     const reader = { pieces: () => later<StreamPiece>([]), finalSize: () => 0 }
     await expect(convertStream(reader, writer, { signal })).rejects.toBe(reason)
+    const sink = { label: 'pipe', write: () => expect.unreachable() }
+    await expect(streamImage(toy, empty, sink, { signal })).rejects.toBe(reason)
     expect(file.size).toBe(0)
   })
 

@@ -32,6 +32,7 @@ export async function streamImage(
     })
   }
   const { signal, sparse = 4096 } = options
+  signal?.throwIfAborted()
   const { size } = source
   const sets = new Map<number, UnitSet>()
   const scan = async (unit: number): Promise<UnitSet> => {
