@@ -269,6 +269,7 @@ class Qcow2Writer implements ImageWriter {
       tables.forEach(({ index, bytes }, i) => {
         this.#l1.set(index, offset + i * this.clusterSize)
         this.#put(offset + i * this.clusterSize, bytes)
+        if (this.#pending === undefined) this.#l2.recycle(bytes)
       })
     }
     const { refcounts } = this.#layout

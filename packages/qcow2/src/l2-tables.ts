@@ -24,6 +24,8 @@ export class L2Tables {
   readonly #entryBytes: 8 | 16
   readonly #compressedShift: number
   readonly #tables = new Map<number, DataView>()
+  /** Buffers to be used again: a large disk has thousands of tables, faster than memory is collected. */
+  readonly #spare: Uint8Array[] = []
   /** The table asked for last. */
   #last: { readonly index: number; readonly view: DataView } = {
     index: -1,
@@ -74,12 +76,17 @@ export class L2Tables {
     return taken
   }
 
+  /** Takes back the bytes of a table that was taken and is written. */
+  recycle(bytes: Uint8Array): void {
+    if (this.#spare.length * this.#clusterSize < GROUP_BYTES) this.#spare.push(bytes.fill(0))
+  }
+
   #table(cluster: number): DataView {
     const index = Math.floor(cluster / this.entries)
     if (index === this.#last.index) return this.#last.view
     let view = this.#tables.get(index)
     if (view === undefined) {
-      view = viewOf(new Uint8Array(this.#clusterSize))
+      view = viewOf(this.#spare.pop() ?? new Uint8Array(this.#clusterSize))
       this.#tables.set(index, view)
     }
     this.#last = { index, view }

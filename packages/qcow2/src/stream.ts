@@ -261,7 +261,10 @@ class Streamer {
     const { groupClusters } = tables
     const layout = this.#newLayout(this.#dataStart(plan))
     const write = async (): Promise<void> => {
-      for (const { bytes } of tables.take()) await this.#out.write(bytes)
+      for (const { bytes } of tables.take()) {
+        await this.#out.write(bytes)
+        tables.recycle(bytes)
+      }
     }
     let group = 0
     for await (const { first, count } of this.#ranges()) {
