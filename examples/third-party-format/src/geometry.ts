@@ -114,8 +114,8 @@ export interface RecordedSize {
 
 /**
  * Virtual size in bytes. Virtual PC takes it from the geometry, Hyper-V, Disk2vhd, XenServer, Azure and all others from
- * the size field; the creator tells which. The largest geometry never counts. (QEMU, block/vpc.c, 10.1 and later; before,
- * creators that QEMU did not know counted by geometry, which cuts off the end of disks made by VirtualBox and others.)
+ * the size field; the creator tells which. The largest geometry never counts. (QEMU, block/vpc.c. Older versions, 7.2 for one,
+ * go by the geometry of creators that they do not know, which cuts off the end of disks made by VirtualBox and others.)
  * @throws {ImageError} IMG_UNSUPPORTED_SIZE above 2040 GiB.
  */
 export function virtualSizeOf(recorded: RecordedSize, source: SizeSource): number {

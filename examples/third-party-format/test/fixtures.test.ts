@@ -30,7 +30,7 @@ function unpacked(folder: string, name: string): Uint8Array {
   return new Uint8Array(gunzipSync(readFileSync(join(folder, `${name}.gz`))))
 }
 
-/** Disk of a creator that qemu 7.2 takes by geometry and later ones by its size field, as its makers do. */
+/** A disk of a creator that qemu 7.2 takes by its geometry, and later versions by its size field, as the creator does. */
 const newer: Readonly<Record<string, number>> = { 'vhd-yvhdt.vhd': 1_048_576 }
 
 const folders = collections()

@@ -16,16 +16,16 @@ export function cleanEnvironment() {
  * Runs a command to its end, without input.
  * @param {string} command
  * @param {readonly string[]} args
- * @param {{ cwd?: string, status?: number, seconds?: number }} [options] `status`: the exit code that is expected, default 0;
- *   `seconds`: when to give up, default 180
+ * @param {{ cwd?: string, status?: number, seconds?: number, env?: Record<string, string> }} [options]
+ *   `status`: the exit code that is expected, default 0; `seconds`: when to give up, default 180; `env`: more of the environment
  * @returns {Promise<{ stdout: string, stderr: string }>}
  * @throws {Error} where the command cannot be started or ends otherwise; with its output
  */
-export function run(command, args, { cwd = process.cwd(), status = 0, seconds = 180 } = {}) {
+export function run(command, args, { cwd = process.cwd(), status = 0, seconds = 180, env = {} } = {}) {
   return new Promise((resolve, reject) => {
     const options = {
       cwd,
-      env: cleanEnvironment(),
+      env: { ...cleanEnvironment(), ...env },
       maxBuffer: 1 << 26,
       timeout: seconds * 1000,
       shell: process.platform === 'win32' && !/[\\/]/.test(command),
