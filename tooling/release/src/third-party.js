@@ -67,7 +67,8 @@ const temporary = mkdtempSync(join(tmpdir(), 'img-third-party-'))
 const server = await startEmptyScope()
 try {
   const tarballs = await packAll(root, join(temporary, 'tarballs'))
-  const [plugin, user] = ['img-format-vhd', 'user'].map((name) => join(temporary, name))
+  const plugin = join(temporary, 'img-format-vhd')
+  const user = join(temporary, 'user')
   for (const dir of [plugin, user]) {
     mkdirSync(dir)
     writeFileSync(join(dir, '.npmrc'), `${scope}:registry=${server.url}\n`)
