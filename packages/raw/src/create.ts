@@ -119,8 +119,9 @@ export async function streamRaw(
   context: CreateContext,
 ): Promise<void> {
   refuseCompression(spec)
+  const buffer = new Uint8Array(Math.min(chunk, source.size))
   for (let at = 0; at < source.size; at += chunk) {
-    const bytes = new Uint8Array(Math.min(chunk, source.size - at))
+    const bytes = buffer.subarray(0, source.size - at)
     await source.read(at, bytes, { signal: context.signal })
     await sink.write(bytes)
   }
