@@ -55,7 +55,7 @@ export {
   type StreamSource,
 } from './format.js'
 export type { DiskImage, ImageInfo } from './image.js'
-export { type Batch, batchBytes, batches, clip, readsZero } from './jobs/batches.js'
+export { type Batch, batchBytes, batches, batchLength, clip, readsZero } from './jobs/batches.js'
 export { type CompareOptions, type CompareResult, compare } from './jobs/compare.js'
 export { concatenate } from './jobs/concatenate.js'
 export { type ConvertOptions, compressHere, convert, convertStream } from './jobs/convert.js'

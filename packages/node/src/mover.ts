@@ -1,10 +1,9 @@
 import { setImmediate } from 'node:timers/promises'
 import {
   type Batch,
-  batchBytes,
   batches,
+  batchLength,
   type CopyPlan,
-  type Extent,
   emit,
   type ImageWriter,
   isPromise,
@@ -12,6 +11,9 @@ import {
   splitZeros,
 } from '@img/core'
 import { CompressedSpan } from './compressed-span.js'
+
+/** Bytes read and written at once: what stays in a processor's own cache between the two. */
+const copyBytes = 128 * 1024
 
 /** Longest time without letting timers, signals and progress in, in milliseconds. */
 const turn = 20
@@ -23,10 +25,10 @@ const turn = 20
 export const nodeMover: Mover = async (plan) => {
   const { writer, signal } = plan
   const unit = writer.clusterSize
-  const buffer = new Uint8Array(Math.max(unit, batchBytes))
+  const buffer = new Uint8Array(batchLength(unit, copyBytes))
   const compressed = new CompressedSpan()
   let due = performance.now() + turn
-  for await (const batch of batches(plan.extents, unit, plan.sparse === 0)) {
+  for await (const batch of batches(plan.extents, unit, plan.sparse === 0, copyBytes)) {
     if (batch.extents.length === 0) {
       const pending = writer.zero?.(batch.offset, batch.length)
       if (isPromise(pending)) await pending
@@ -47,14 +49,13 @@ export const nodeMover: Mover = async (plan) => {
 /** Fills `bytes` with a batch, or returns false where a part of it would have to be waited for. */
 function fillSync(batch: Batch, bytes: Uint8Array, compressed: CompressedSpan): boolean {
   const { extents, offset } = batch
-  for (let i = 0; i < extents.length; i++) {
-    const extent = extents[i] as Extent
+  for (const extent of extents) {
     const at = extent.offset - offset
     const part = bytes.subarray(at, at + extent.length)
     if (extent.kind === 'data' && extent.hole !== true) {
       if (!extent.storage.readSync?.(extent.hostOffset, part)) return false
     } else if (extent.kind === 'compressed') {
-      if (!compressed.fill(extents, i, part)) return false
+      if (!compressed.fill(extent, part)) return false
     } else part.fill(0)
   }
   return true

@@ -12,9 +12,9 @@ export interface Batch {
 /** Guest bytes in a batch of data at most, unless one cluster is larger. */
 export const batchBytes: number = 512 * 1024
 
-/** Guest bytes in a batch at most for clusters of `unit` bytes: a multiple of that. */
-export function batchLength(unit: number): number {
-  return Math.max(unit, alignDown(batchBytes, unit))
+/** Guest bytes in a batch at most for clusters of `unit` bytes: a multiple of that, about `wanted`. */
+export function batchLength(unit: number, wanted: number = batchBytes): number {
+  return Math.max(unit, alignDown(wanted, unit))
 }
 
 /** True where the bytes are zero without looking at them. */
@@ -28,14 +28,15 @@ export function readsZero(extent: Extent): boolean {
 
 /**
  * Cuts extents into batches that start and end at multiples of `unit`: long ones for zeros, short ones for data.
- * A unit that is partly data is all data; where zeros are to be kept, everything is.
+ * A unit that is partly data is all data; where zeros are to be kept, everything is. `wanted`: bytes of a batch of data.
  */
 export async function* batches(
   extents: AsyncIterable<Extent>,
   unit: number,
   keepZeros = false,
+  wanted: number = batchBytes,
 ): AsyncGenerator<Batch> {
-  const longest = batchLength(unit)
+  const longest = batchLength(unit, wanted)
   let open: Extent[] = []
   for await (const extent of extents) {
     const end = extent.offset + extent.length
