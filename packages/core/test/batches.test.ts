@@ -125,9 +125,14 @@ describe('batches', () => {
     ])
   })
 
+  it('have the length of data that is asked for', async () => {
+    const found = await collect(batches(later([extent('data', 0, 10_000)]), 1000, false, 4096))
+    expect(found.map(({ length }) => length)).toEqual([4000, 4000, 2000])
+  })
+
   it('have a length that holds whole units', () => {
     expect(batchBytes).toBe(524288)
-    expect([1, 512, 65536, 2097152, 1000, 393216].map(batchLength)).toEqual([
+    expect([1, 512, 65536, 2097152, 1000, 393216].map((unit) => batchLength(unit))).toEqual([
       524288, 524288, 524288, 2097152, 524000, 393216,
     ])
   })
