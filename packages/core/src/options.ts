@@ -29,6 +29,7 @@ export interface IntOption extends Described<number> {
 export interface BoolOption extends Described<boolean> {
   readonly kind: 'bool'
 }
+/** Any text. */
 export interface StringOption extends Described<string> {
   readonly kind: 'string'
 }
@@ -39,6 +40,7 @@ export interface EnumOption<V extends string = string> extends Described<V> {
   /** Other spellings of a value. */
   readonly aliases?: Readonly<Record<string, V>>
 }
+/** One option: what it accepts and what it means. */
 export type OptionSpec = SizeOption | IntOption | BoolOption | StringOption | EnumOption
 /** Option specs by name: one source for parsing, help, completion, types and docs. */
 export type OptionSpecs = Readonly<Record<string, OptionSpec>>
