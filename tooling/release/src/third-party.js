@@ -39,6 +39,13 @@ const install = (dir, ...packages) =>
  */
 async function develop(dir, tarballs) {
   cpSync(example, dir, { recursive: true, filter: (path) => !made.includes(basename(path)) })
+  const manifest = JSON.parse(readFileSync(join(dir, 'package.json'), 'utf8'))
+  for (const [name, range] of Object.entries({ ...manifest.peerDependencies, ...manifest.devDependencies })) {
+    assert(
+      /^(\^|>=)\d/.test(String(range)),
+      `the plugin wants ${name} as '${range}', which is no published version`,
+    )
+  }
   await install(dir, '--save-dev', tarballs.core ?? '', tarballs.node ?? '', tarballs.conformance ?? '')
   await run('npm', ['run', 'build'], { cwd: dir })
   await run('npm', ['run', 'check'], { cwd: dir })
