@@ -16,7 +16,7 @@ export interface GlobalOptions {
 /** What a verb runs in. */
 export interface Context {
   readonly globals: GlobalOptions
-  /** Prints a warning, unless quiet. */
+  /** Prints a warning, once, unless quiet. */
   readonly warn: (message: string) => void
   /** The registry with all plugins found. */
   readonly registry: () => Promise<FormatRegistry>
@@ -29,8 +29,11 @@ export interface Context {
 /** Makes the context of a run. Nothing is loaded before it is asked for. */
 export function createContext(globals: GlobalOptions, quiet: boolean): Context {
   const { env } = process
+  const told = new Set<string>()
   const warn = (message: string): void => {
-    if (!quiet) printErr(`img: warning: ${message}\n`)
+    if (quiet || told.has(message)) return
+    told.add(message)
+    printErr(`img: warning: ${message}\n`)
   }
   const once = <T>(make: () => T): (() => T) => {
     const made: T[] = []

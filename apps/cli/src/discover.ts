@@ -37,7 +37,7 @@ export interface DiscoverOptions {
 function ownDirectories(): string[] {
   const real = dirname(fileURLToPath(import.meta.url))
   const started = process.argv[1]
-  return started === undefined ? [real] : [real, dirname(started)]
+  return [...new Set(started === undefined ? [real] : [real, dirname(started)])]
 }
 
 /**

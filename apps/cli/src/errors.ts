@@ -88,8 +88,8 @@ export function prefixed(lead: string, error: unknown): unknown {
   return ImageError.is(error) ? new Failure(lead + reasonOf(error), { cause: error }) : error
 }
 
-/** An error of opening an image, in qemu-img's words. */
-export function openFailure(path: string, error: unknown, exit = 1): Failure {
+/** An error of opening an image, in qemu-img's words. `label`: its path, where the name typed is another. */
+export function openFailure(path: string, error: unknown, exit = 1, label: string = path): Failure {
   if (error instanceof Failure) return error
   const lead = `Could not open '${path}': `
   if (ImageError.is(error, 'IMG_LOCKED') && error.cause instanceof Error) {
@@ -101,10 +101,10 @@ export function openFailure(path: string, error: unknown, exit = 1): Failure {
       cause: error,
     })
   }
-  const text = ImageError.is(error) && error.source === path ? systemText(error) : undefined
+  const text = ImageError.is(error) && error.source === label ? systemText(error) : undefined
   // qemu-img says it twice: its block layer and its file driver both do.
   if (text !== undefined) return new Failure(`${lead}${lead}${text}`, { exit, cause: error })
-  return new Failure(lead + reasonOf(error, path), { exit, cause: error })
+  return new Failure(lead + reasonOf(error, label), { exit, cause: error })
 }
 
 /** Lines that tell of an error, without the program's prefix where `raw`. */

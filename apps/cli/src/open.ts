@@ -54,7 +54,7 @@ export async function openNamed(name: string, options: OpenArguments, context: C
     })
   } catch (error) {
     signal?.throwIfAborted()
-    throw openFailure(name, await explainPlugin(error, context), exit)
+    throw openFailure(name, await explainPlugin(error, context), exit, path)
   }
 }
 

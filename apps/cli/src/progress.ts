@@ -129,6 +129,7 @@ function rounded(value: number, decimals: number): number {
 }
 
 function fit(text: string): string {
-  const columns = process.stderr.columns ?? 80
+  // 0 where the terminal does not say.
+  const columns = process.stderr.columns || 80
   return text.length < columns ? text : text.slice(0, Math.max(0, columns - 1))
 }

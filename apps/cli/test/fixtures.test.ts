@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { describe, expect, it } from 'vitest'
 import { img, runProgram, temporaryDirectory } from './support/cli.js'
-import { type Fixture, fixtures, hasFixtures, unpack } from './support/fixtures.js'
+import { fixtures, hasFixtures, unpack } from './support/fixtures.js'
 import { hasQemu7 } from './support/qemu.js'
 
 const directory = temporaryDirectory()

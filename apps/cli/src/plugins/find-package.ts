@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 
@@ -22,9 +22,12 @@ export interface FoundPackage {
 
 /** Reads the package.json of a directory; undefined where there is none. @throws {SyntaxError} for one that is damaged. */
 export function readPackage(directory: string): FoundPackage | undefined {
+  const path = join(directory, 'package.json')
+  // Mostly there is none; an error that is caught costs ten times as much.
+  if (!existsSync(path)) return undefined
   let text: string
   try {
-    text = readFileSync(join(directory, 'package.json'), 'utf8')
+    text = readFileSync(path, 'utf8')
   } catch {
     return undefined
   }
