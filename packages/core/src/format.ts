@@ -1,9 +1,9 @@
+import type { BitmapInfo, BitmapStore } from './bitmap.js'
 import type { Preallocation, ResizeOptions } from './block.js'
 import type { MaybePromise } from './bytes.js'
 import type { ClusterMap } from './cluster.js'
 import type { CodecName } from './codecs/codec.js'
 import { ImageError } from './errors.js'
-import type { Compress } from './jobs/types.js'
 import type { DiskImage } from './image.js'
 import type { OptionSpecs, ValuesOf } from './options.js'
 import type { SnapshotStore } from './snapshot.js'
@@ -82,6 +82,7 @@ export interface Driver {
   readonly holes?: 'zero' | 'mark' | undefined
   info(options?: IoOptions): MaybePromise<FormatInfo>
   readonly snapshots?: SnapshotStore<Driver> | undefined
+  readonly bitmaps?: BitmapStore | undefined
   /**
    * Called once with the opened backing image, before anything is read: for formats that record which one it has to be
    * (UUID, content id). Nothing here may read guest data.
@@ -155,6 +156,12 @@ export interface CompressionSpec {
 }
 
 /**
+ * Compresses one unit, elsewhere (worker threads) or here. May put a result that is shorter over the unit itself;
+ * otherwise leaves the unit as it was.
+ */
+export type Compress = (bytes: Uint8Array, spec: CompressionSpec) => MaybePromise<Uint8Array>
+
+/**
  * A new image under construction, filled front to back: what `create` returns and `convert` writes into.
  * Guest ranges come ascending and never twice; all start at a multiple of `clusterSize`, and end at one or at the size.
  * What is never placed reads as zeros, or as the backing file. Nothing of the image is valid before `finish`.
@@ -225,7 +232,7 @@ export interface MeasureSpec {
   /** Guest ranges that will need room; undefined: none is known, count as no data. Whole disk where `full`. */
   dataRanges?(unit: number): AsyncIterable<{ readonly offset: number; readonly length: number }>
   /** Persistent bitmaps of the source; absent where its format has none. Granularity: bytes. */
-  readonly bitmaps?: readonly { readonly name: string; readonly granularity: number }[] | undefined
+  readonly bitmaps?: readonly BitmapInfo[] | undefined
 }
 
 /**

@@ -4,6 +4,7 @@
  */
 
 export { decompressUnit } from './access/units.js'
+export type { BitmapInfo, BitmapStore } from './bitmap.js'
 export type { BlockDevice, Extent, ExtentOptions, Preallocation, ResizeOptions } from './block.js'
 export {
   alignDown,
@@ -32,6 +33,7 @@ export type {
 export { type Codec, type CodecName, type CompressOptions, codecIfReady, loadCodec } from './codecs/index.js'
 export { ImageError, type ImageErrorCode, type ImageErrorDetails } from './errors.js'
 export {
+  type Compress,
   type CompressionSpec,
   type CreateContext,
   type CreateSpec,
@@ -65,7 +67,7 @@ export { asyncMover, emit, type Piece, scanStep, splitZeros } from './jobs/mover
 export { dataRanges, type Range, type RangeOptions } from './jobs/ranges.js'
 export { type StreamOptions, streamImage } from './jobs/stream.js'
 export { thin } from './jobs/thin.js'
-export type { Allocate, Compress, CopyPlan, JobOptions, Mover, Progress } from './jobs/types.js'
+export type { Allocate, CopyPlan, JobOptions, Mover, Progress } from './jobs/types.js'
 export { officialFormats } from './official.js'
 export { maxChainDepth, type OpenOptions, openImage } from './open.js'
 export {

@@ -47,9 +47,7 @@ async function openDisk(storage: Storage, options: OpenOptions, above: readonly 
     const format = await chooseFormat(storage, options)
     driver = await openDriver(storage, format, options)
     const follow = driver.backing !== undefined && options.inspect !== true && options.chain !== false
-    const backing = follow
-      ? await openBacking(driver, storage, options, [...above, storage])
-      : undefined
+    const backing = follow ? await openBacking(driver, storage, options, [...above, storage]) : undefined
     return new Disk({ format, driver, storage, backing, writable: options.writable })
   } catch (error) {
     await driver?.close?.().catch(() => undefined)

@@ -29,7 +29,7 @@ export interface IntOption extends Described<number> {
 export interface BoolOption extends Described<boolean> {
   readonly kind: 'bool'
 }
-/** Any text. */
+/** Any text, taken as it is. */
 export interface StringOption extends Described<string> {
   readonly kind: 'string'
 }

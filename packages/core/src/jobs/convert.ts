@@ -2,11 +2,11 @@ import { abortableItems } from '../abort.js'
 import type { BlockDevice } from '../block.js'
 import { isPromise } from '../bytes.js'
 import { loadCodec } from '../codecs/index.js'
-import type { CompressionSpec, ImageWriter, StreamReader } from '../format.js'
+import type { Compress, CompressionSpec, ImageWriter, StreamReader } from '../format.js'
 import { batchLength } from './batches.js'
 import { Gatherer } from './gather.js'
 import { asyncMover, compressPieces, emit, splitZeros } from './mover.js'
-import type { Allocate, Compress, CopyPlan, JobOptions, Mover } from './types.js'
+import type { Allocate, CopyPlan, JobOptions, Mover } from './types.js'
 
 /** Options of {@link convert} and {@link convertStream}. */
 export interface ConvertOptions extends JobOptions {

@@ -1,10 +1,10 @@
 import { isPromise, type MaybePromise } from '../bytes.js'
 import { ImageError } from '../errors.js'
-import type { ImageWriter } from '../format.js'
+import type { Compress, ImageWriter } from '../format.js'
 import type { IoOptions } from '../storage.js'
 import { zeroRun } from '../zero.js'
 import { type Batch, batches, batchLength } from './batches.js'
-import type { Allocate, Compress, Mover } from './types.js'
+import type { Allocate, Mover } from './types.js'
 
 /** Step of the zero scan where the target has no clusters. */
 export const scanStep = 4096

@@ -1,6 +1,5 @@
 import type { BlockDevice, Extent } from '../block.js'
-import type { MaybePromise } from '../bytes.js'
-import type { CompressionSpec, ImageWriter } from '../format.js'
+import type { ImageWriter } from '../format.js'
 import type { IoOptions } from '../storage.js'
 
 /** How far a job is. */
@@ -34,12 +33,6 @@ export interface CopyPlan {
 
 /** The data plane: executes a plan. Core has an asynchronous one; @img/node gives one over file descriptors. */
 export type Mover = (plan: CopyPlan) => Promise<void>
-
-/**
- * Compresses one unit, elsewhere (worker threads) or here. May put a result that is shorter over the unit itself;
- * otherwise leaves the unit as it was.
- */
-export type Compress = (bytes: Uint8Array, spec: CompressionSpec) => MaybePromise<Uint8Array>
 
 /** Makes a buffer of that many bytes. */
 export type Allocate = (length: number) => Uint8Array
