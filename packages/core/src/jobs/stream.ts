@@ -1,6 +1,6 @@
 import type { BlockDevice } from '../block.js'
 import { ImageError } from '../errors.js'
-import type { Format, StreamSource } from '../format.js'
+import type { Compress, Format, StreamSource } from '../format.js'
 import type { ForwardSink } from '../storage.js'
 import { type CreateOptions, createContext, parseCreateOptions } from './create.js'
 import { dataRanges, type Range, UnitSet } from './ranges.js'
@@ -10,6 +10,8 @@ import type { JobOptions } from './types.js'
 export interface StreamOptions
   extends JobOptions,
     Pick<CreateOptions, 'options' | 'compress' | 'references' | 'onWarning'> {
+  /** Compresses clusters where `compress` asks for them compressed. Default: in this thread. */
+  readonly compressor?: Compress | undefined
   /** 0: zeros are written too; any other value: they are left out, as the format can. Default 4096. */
   readonly sparse?: number | undefined
 }
@@ -58,6 +60,7 @@ export async function streamImage(
     },
   }
   const spec = { size, options: parseCreateOptions(format, options.options), compress: options.compress }
-  await format.stream(sink, streamed, spec, createContext(options, undefined))
+  const context = { ...createContext(options, undefined), compress: options.compressor }
+  await format.stream(sink, streamed, spec, context)
   options.onProgress?.({ done: size, total: size, unit: 'bytes', phase: 'copy' })
 }
