@@ -2,6 +2,7 @@ import { layerExtents } from './access/extents.js'
 import { type Layer, readLayer } from './access/read.js'
 import { UnitCache } from './access/units.js'
 import { discardLayer, writeLayer, writeZeroesLayer } from './access/write.js'
+import type { BitmapStore } from './bitmap.js'
 import type { Extent, ExtentOptions, ResizeOptions } from './block.js'
 import { alignUp, checkRange, isPromise, maxOffset } from './bytes.js'
 import { ImageError } from './errors.js'
@@ -9,6 +10,7 @@ import type { Driver, Format } from './format.js'
 import type { DiskImage, ImageInfo } from './image.js'
 import { describe } from './reference.js'
 import type { SnapshotStore } from './snapshot.js'
+import { defineAsyncDispose } from './storage/dispose.js'
 import type { IoOptions, Storage, ZeroOptions } from './storage.js'
 
 /** What a disk is made of. */
@@ -22,6 +24,8 @@ export interface DiskParts {
   readonly snapshotOf?: Disk | undefined
 }
 
+defineAsyncDispose()
+
 /** The access layer over a driver: all reading, writing and copy-on-write, for every format alike. */
 export class Disk implements DiskImage, Layer {
   readonly format: Format
@@ -32,6 +36,7 @@ export class Disk implements DiskImage, Layer {
   readonly units: UnitCache = new UnitCache()
   readonly blockSize = 512
   readonly snapshots?: SnapshotStore<DiskImage>
+  readonly bitmaps?: BitmapStore
   readonly write?: (offset: number, bytes: Uint8Array, options?: IoOptions) => Promise<void>
   readonly writeZeroes?: (offset: number, length: number, options?: ZeroOptions) => Promise<void>
   readonly discard?: (offset: number, length: number, options?: IoOptions) => Promise<void>
@@ -48,7 +53,8 @@ export class Disk implements DiskImage, Layer {
     this.backing = parts.backing ?? parts.snapshotOf?.backing
     this.backingMissing = parts.snapshotOf?.backingMissing ?? this.#missingBacking()
     this.#borrowed = parts.snapshotOf !== undefined
-    const { map, snapshots, resize } = parts.driver
+    const { map, snapshots, bitmaps, resize } = parts.driver
+    if (bitmaps) this.bitmaps = bitmaps
     if (snapshots) this.snapshots = this.#snapshotStore(snapshots)
     if (parts.writable !== true) return
     if (map.allocate) {

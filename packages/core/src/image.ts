@@ -1,3 +1,4 @@
+import type { BitmapStore } from './bitmap.js'
 import type { BlockDevice } from './block.js'
 import type { ImageError } from './errors.js'
 import type { Driver, Format, FormatInfo, Reference } from './format.js'
@@ -35,4 +36,6 @@ export interface DiskImage extends BlockDevice {
   info(): Promise<ImageInfo>
   /** Present where the format has internal snapshots. */
   readonly snapshots?: SnapshotStore<DiskImage> | undefined
+  /** Present where the format has persistent dirty bitmaps. */
+  readonly bitmaps?: BitmapStore | undefined
 }

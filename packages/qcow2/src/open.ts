@@ -7,6 +7,7 @@ import {
   type Reference,
   type Storage,
 } from '@img/core'
+import { readBitmapInfo } from './bitmap-info.js'
 import { corrupt, hex, qcow2Error, truncated } from './errors.js'
 import { ExtensionType, stringExtension } from './extensions.js'
 import { Autoclear, Incompatible } from './features.js'
@@ -179,6 +180,7 @@ class Qcow2Driver implements Driver {
   readonly unreadable: ImageError | undefined
   readonly holes: 'mark' | undefined
   readonly snapshots: NonNullable<Driver['snapshots']>
+  readonly bitmaps?: NonNullable<Driver['bitmaps']>
   readonly #parts: DriverParts
 
   constructor(parts: DriverParts, snapshot?: Snapshot) {
@@ -193,6 +195,10 @@ class Qcow2Driver implements Driver {
     this.map = unreadable
       ? refusingMap(2 ** header.clusterBits, unreadable)
       : new Qcow2Map(image, new L1Table(storage, l1TableOffset, l1Size))
+    // Version 2 has no header extension that could hold them.
+    if (header.version === 3) {
+      this.bitmaps = { list: (options) => readBitmapInfo(storage, header, options) }
+    }
     this.snapshots = snapshotStore(parts.snapshots, storage.label, (chosen) => this.#openSnapshot(chosen))
   }
 

@@ -123,9 +123,11 @@ async function copyIntoPipe(job: CopyContext): Promise<void> {
   const signal = context.signal()
   const sink: FileSink =
     args.target === '-' ? forwardSink(1, 'standard output') : await openForwardSink(args.target, { signal })
+  const pool = args.compress ? createWorkerPool() : undefined
   try {
     await streamImage(format, limited(source.disk, args.rate), sink, {
       signal,
+      ...(pool && { compressor: (bytes, spec) => pool.compress(bytes, spec) }),
       onProgress: job.onProgress,
       options: values,
       compress: args.compress,
@@ -134,6 +136,7 @@ async function copyIntoPipe(job: CopyContext): Promise<void> {
       onWarning: context.warn,
     })
   } finally {
+    await pool?.close()
     await sink.close()
   }
 }

@@ -88,10 +88,11 @@ async function openSource(
   return openSnapshot(image, options.l as string | undefined)
 }
 
-function measurementJson({ required, fullyAllocated }: Measurement): string {
-  return `${qemuJson({ required, 'fully-allocated': fullyAllocated })}\n`
+function measurementJson({ required, fullyAllocated, bitmaps }: Measurement): string {
+  return `${qemuJson({ ...(bitmaps !== undefined && { bitmaps }), required, 'fully-allocated': fullyAllocated })}\n`
 }
 
-function measurementText({ required, fullyAllocated }: Measurement): string {
-  return `required size: ${required}\nfully allocated size: ${fullyAllocated}\n`
+function measurementText({ required, fullyAllocated, bitmaps }: Measurement): string {
+  const extra = bitmaps === undefined ? '' : `bitmaps size: ${bitmaps}\n`
+  return `required size: ${required}\nfully allocated size: ${fullyAllocated}\n${extra}`
 }

@@ -2,6 +2,7 @@ import { mergeExtents } from '../access/extents.js'
 import type { BlockDevice, Extent, ExtentOptions } from '../block.js'
 import { checkRange, maxOffset } from '../bytes.js'
 import { ImageError } from '../errors.js'
+import { asyncDispose } from '../storage/dispose.js'
 import type { IoOptions } from '../storage.js'
 
 /**
@@ -59,7 +60,7 @@ export function concatenate(devices: readonly BlockDevice[]): BlockDevice {
     async close() {
       await Promise.all(devices.map((device) => device.close()))
     },
-    async [Symbol.asyncDispose]() {
+    async [asyncDispose]() {
       await this.close()
     },
   }

@@ -1,3 +1,4 @@
+import type { BitmapStore } from '../bitmap.js'
 import type { BlockDevice } from '../block.js'
 import { ImageError } from '../errors.js'
 import type { Format, Measurement } from '../format.js'
@@ -25,10 +26,12 @@ export async function measure(
       format: format.name,
     })
   }
+  const { signal } = options
   const device = 'extents' in disk ? disk : undefined
   return format.measure({
     size: disk.size,
     options: parseCreateOptions(format, options.options),
-    ...(device && { dataRanges: (unit: number) => dataRanges(device, unit, { signal: options.signal }) }),
+    ...(device && { dataRanges: (unit: number) => dataRanges(device, unit, { signal }) }),
+    bitmaps: await (disk as { readonly bitmaps?: BitmapStore }).bitmaps?.list({ signal }),
   })
 }

@@ -1,6 +1,7 @@
 import type { BlockDevice, Extent, ExtentOptions } from '../block.js'
 import { alignDown, alignUp } from '../bytes.js'
 import type { ImageWriter } from '../format.js'
+import { asyncDispose } from '../storage/dispose.js'
 import { clip } from './batches.js'
 
 /**
@@ -43,7 +44,7 @@ export function thin(source: BlockDevice, writer: ImageWriter): { source: BlockD
         }
       },
       close: () => source.close(),
-      [Symbol.asyncDispose]: () => source.close(),
+      [asyncDispose]: () => source.close(),
     },
     writer: {
       ...bound(writer),
