@@ -16,7 +16,10 @@ export interface ConvertOptions extends JobOptions {
   readonly compress?: Compress | undefined
   /** Makes the buffers whose bytes are given to `compress`: shared memory need not be copied for a thread. */
   readonly allocate?: Allocate | undefined
-  /** Shortest run of zeros in bytes that is left out, default 4096; 0: zeros are written too. */
+  /**
+   * Shortest run of zeros in bytes that is left out, default 4096; 0: zeros are written too. Looked for within one batch of
+   * data; zeros that the source tells of, and whole clusters of the target, are left out however short.
+   */
   readonly sparse?: number | undefined
 }
 

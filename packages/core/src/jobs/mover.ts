@@ -18,7 +18,8 @@ export interface Piece {
 }
 
 /**
- * Splits bytes into runs of data and runs of zeros that are to be left out: whole clusters, and at least `sparse` bytes.
+ * Splits bytes into runs of data and runs of zeros that are to be left out: every whole cluster of zeros, or, where the
+ * target has no clusters, runs of at least `sparse` bytes. 0: nothing is left out.
  */
 export function splitZeros(bytes: Uint8Array, offset: number, unit: number, sparse: number): Piece[] {
   if (sparse === 0) return [{ offset, length: bytes.length, bytes }]
