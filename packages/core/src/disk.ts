@@ -10,7 +10,7 @@ import type { Driver, Format } from './format.js'
 import type { DiskImage, ImageInfo } from './image.js'
 import { describe } from './reference.js'
 import type { SnapshotStore } from './snapshot.js'
-import { defineAsyncDispose } from './storage/dispose.js'
+import { asyncDispose } from './storage/dispose.js'
 import type { IoOptions, Storage, ZeroOptions } from './storage.js'
 
 /** What a disk is made of. */
@@ -23,8 +23,6 @@ export interface DiskParts {
   /** A snapshot of this disk: it reads the same backing file, and closing it leaves storage and backing open. */
   readonly snapshotOf?: Disk | undefined
 }
-
-defineAsyncDispose()
 
 /** The access layer over a driver: all reading, writing and copy-on-write, for every format alike. */
 export class Disk implements DiskImage, Layer {
@@ -42,11 +40,14 @@ export class Disk implements DiskImage, Layer {
   readonly discard?: (offset: number, length: number, options?: IoOptions) => Promise<void>
   readonly resize?: (size: number, options?: ResizeOptions) => Promise<void>
   readonly flush?: (options?: IoOptions) => Promise<void>
+  /** Set by the constructor: the symbol may have to be made first. */
+  declare readonly [Symbol.asyncDispose]: () => Promise<void>
   readonly #borrowed: boolean
   #closed: Promise<void> | undefined
   #turn: Promise<unknown> = Promise.resolve()
 
   constructor(parts: DiskParts) {
+    Object.defineProperty(this, asyncDispose, { value: () => this.close() })
     this.format = parts.format
     this.driver = parts.driver
     this.storage = parts.storage
@@ -126,10 +127,6 @@ export class Disk implements DiskImage, Layer {
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close()
   }
 
   assertReadable(): void {

@@ -28,10 +28,7 @@ export const officialFormats: readonly (FormatManifest & { readonly package: str
   },
   { name: 'vdi', package: '@img/vdi', magic: [{ offset: 64, hex: '7f10dabe' }] },
   { name: 'luks', package: '@img/luks', magic: [{ offset: 0, hex: '4c554b53babe0001' }] },
-  {
-    name: 'lvm',
-    package: '@img/lvm',
-    magic: [0, 512, 1024, 1536].map((offset) => ({ offset, hex: '4c4142454c4f4e45' })),
-  },
+  // A physical volume is content of a raw disk: without the plugin it still is one.
+  { name: 'lvm', package: '@img/lvm', magic: [] },
   { name: 'ova', package: '@img/ova', magic: [] },
 ]

@@ -84,7 +84,8 @@ async function writeZeroBytes(
   options?: IoOptions,
 ): Promise<void> {
   for (let at = 0; at < length; ) {
-    const part = Math.min(zeroBlock.length, length - at)
+    // Only the first and the last piece may end inside a sector: no other sector is written in two parts.
+    const part = Math.min(zeroBlock.length - ((offset + at) % zeroBlock.length), length - at)
     // What reads as zeros already needs no room.
     const now = new Uint8Array(part)
     await readLayer(layer, offset + at, now, options)
