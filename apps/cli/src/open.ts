@@ -86,6 +86,16 @@ export async function openBackingFile(
   }
 }
 
+/** What tells whether two names are one file; undefined where there is none, or none that can be read. */
+export async function identityOf(path: string): Promise<string | undefined> {
+  try {
+    await using file = await openFileStorage(path, { lock: 'none' })
+    return file.identity
+  } catch {
+    return undefined
+  }
+}
+
 /** What to say of a format that is not known. */
 export const formatsHint = '`img formats` lists the formats that there are'
 

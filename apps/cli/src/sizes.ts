@@ -9,9 +9,9 @@ const suffixNames = 'kilobytes, megabytes, gigabytes, terabytes, petabytes and e
  * @throws {Failure} for what is no size, and beyond 2^53 - 1 bytes.
  */
 export function sizeArgument(what: string, text: string): number {
-  const size = parseSize(text)
+  const size = parseSize(text.replace(/^\s*\+?/, ''))
   if (size !== undefined) return size
-  if (/^-\d|^\+?(0x[\da-f]+|\d+(\.\d*)?[bkmgtpe]?)$/i.test(text)) {
+  if (/^\s*[+-]?(0x[\da-f]+|\d+(\.\d*)?[kmgtpe]|\d+(\.0*)?b?)$/i.test(text)) {
     throw new Failure(`Invalid ${what} specified. Must be between 0 and ${Number.MAX_SAFE_INTEGER}.`)
   }
   throw new Failure(`Invalid ${what} specified. ${suffixHelp}`, { more: [suffixNames] })

@@ -1,9 +1,9 @@
 import { createWriter, type Format, ImageError, type ImageWriter } from '@img/core'
-import { createTarget, openFileStorage, type Target } from '@img/node'
+import { createTarget, type Target } from '@img/node'
 import type { Context } from '../context.js'
 import { type CreateValues, readCreateValues } from '../create-options.js'
 import { Failure, prefixed, reasonOf, systemText } from '../errors.js'
-import { formatsHint, namedFormat, openBackingFile } from '../open.js'
+import { formatsHint, identityOf, namedFormat, openBackingFile } from '../open.js'
 import { references } from '../references.js'
 import type { ConvertArguments } from './arguments.js'
 import type { Source } from './source.js'
@@ -90,14 +90,8 @@ async function checkBacking(
  */
 export async function refuseSelf(args: ConvertArguments, source: Source): Promise<void> {
   if (source.kind !== 'disk') return
-  let identity: string | undefined
-  try {
-    await using target = await openFileStorage(args.target, { lock: 'none' })
-    identity = target.identity
-  } catch {
-    // Not there, or nothing that could be read from.
-    return
-  }
+  const identity = await identityOf(args.target)
+  if (identity === undefined) return
   for (const image of source.images) {
     for (let layer: typeof image | undefined = image; layer !== undefined; layer = layer.backing) {
       if (layer.storage.identity === identity) {

@@ -1,0 +1,137 @@
+import { createImage, type DiskImage, type Format } from '@img/core'
+import { createTarget, type Target } from '@img/node'
+import type { Context } from '../context.js'
+import { announceOptions, type CreateValues, readCreateValues } from '../create-options.js'
+import { Failure, systemText } from '../errors.js'
+import { formatsHint, identityOf, namedFormat, openBackingFile } from '../open.js'
+import type { parseOptionList } from '../option-list.js'
+import { printOut } from '../output/write.js'
+import { references } from '../references.js'
+import type { Invocation } from '../verb.js'
+
+/** What the command line says of a new image beside `-o`. */
+export interface CreateArguments {
+  readonly size: number | undefined
+  readonly backing: unknown
+  readonly backingFormat: unknown
+}
+
+/** Create options with what `-b`, `-F` and SIZE say beside `-o`. @throws {Failure} */
+export function withArguments(
+  format: Format,
+  given: ReturnType<typeof parseOptionList>,
+  { size, backing, backingFormat }: CreateArguments,
+): CreateValues {
+  if (format.create === undefined)
+    throw new Failure(`Format driver '${format.name}' does not support image creation`)
+  const read = readCreateValues(format, given)
+  if (read.size !== undefined && size !== undefined)
+    throw new Failure('The image size must be specified only once')
+  const specs = format.createOptions ?? {}
+  if (backing !== undefined && !('backing_file' in specs)) {
+    throw new Failure(`Backing file not supported for file format '${format.name}'`)
+  }
+  if (backingFormat !== undefined && !('backing_fmt' in specs)) {
+    throw new Failure(`Backing file format not supported for file format '${format.name}'`)
+  }
+  return {
+    size: read.size ?? size,
+    values: {
+      ...read.values,
+      ...(typeof backing === 'string' && { backing_file: backing }),
+      ...(typeof backingFormat === 'string' && { backing_fmt: backingFormat }),
+    },
+  }
+}
+
+/** Checks the backing file, announces the image and makes it. @throws {Failure} */
+export async function makeImage(
+  format: Format,
+  filename: string,
+  asked: CreateValues,
+  options: Invocation['options'],
+  context: Context,
+): Promise<void> {
+  const { backing_file: backing, backing_fmt: backingFormat } = asked.values
+  if (backing === filename) throw sameFile()
+  let { size } = asked
+  if (backing !== undefined) {
+    if (options.u !== true) size = await backingSize(filename, backing, backingFormat, size, context)
+    else if (backingFormat === undefined) throw new Failure('Backing file specified without backing format')
+    else await namedFormat(backingFormat, context, unknownBacking)
+  }
+  if (size === undefined) throw new Failure('Image creation needs a size parameter')
+  const values = { ...asked, size }
+  if (options.q !== true)
+    printOut(`Formatting '${filename}', fmt=${format.name} ${announceOptions(format, values)}\n`)
+  await write(format, filename, values.values, size, context)
+}
+
+function sameFile(): Failure {
+  return new Failure('Error: Trying to create an image with the same filename as the backing file')
+}
+
+function unknownBacking(name: string): never {
+  throw new Failure(`Unknown backing file format '${name}'`, { hint: formatsHint })
+}
+
+/** Looks at the backing file. @returns the size asked for, else its size. */
+async function backingSize(
+  filename: string,
+  backing: string,
+  backingFormat: string | undefined,
+  size: number | undefined,
+  context: Context,
+): Promise<number> {
+  let image: DiskImage
+  try {
+    image = await openBackingFile(filename, backing, backingFormat, context)
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    const { message, hint, cause } = error
+    throw new Failure(message, { tail: ['Could not open backing image.'], hint, cause })
+  }
+  await image.close()
+  const { identity } = image.storage
+  if (identity !== undefined && identity === (await identityOf(filename))) throw sameFile()
+  if (backingFormat === undefined) {
+    throw new Failure('Backing file specified without backing format', {
+      tail: [`Detected format of ${image.format.name}.`],
+      hint: `name it with -F ${image.format.name}`,
+    })
+  }
+  return size ?? image.size
+}
+
+/** Makes the file: whole under its name, or not at all. */
+async function write(
+  format: Format,
+  filename: string,
+  options: Readonly<Record<string, string>>,
+  size: number,
+  context: Context,
+): Promise<void> {
+  const signal = context.signal()
+  const others: Target[] = []
+  let target: Target | undefined
+  try {
+    target = await createTarget(filename)
+    // A data file's name was typed by the user.
+    const gate = references(context, { everything: true, onCreate: (other) => others.push(other) })
+    await createImage(format, target.storage, {
+      size,
+      options,
+      references: gate,
+      onWarning: context.warn,
+      signal,
+    })
+    for (const other of others) await other.commit()
+    await target.commit()
+  } catch (error) {
+    const text = target === undefined ? systemText(error) : undefined
+    if (text === undefined) throw error
+    throw new Failure(`Could not create '${filename}': ${text}`, { cause: error })
+  } finally {
+    await Promise.all([...others, target].map((each) => each?.abort()))
+  }
+}

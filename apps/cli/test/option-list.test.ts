@@ -1,0 +1,76 @@
+import { describe, expect, it } from 'vitest'
+import { parseImageOptions } from '../src/image-opts.js'
+import { asksForHelp, escapeValue, parseOptionList } from '../src/option-list.js'
+
+describe('parseOptionList', () => {
+  it.each([
+    [
+      ['a=1,b=2'],
+      [
+        { name: 'a', value: '1' },
+        { name: 'b', value: '2' },
+      ],
+    ],
+    [
+      ['a=1', 'b=2'],
+      [
+        { name: 'a', value: '1' },
+        { name: 'b', value: '2' },
+      ],
+    ],
+    [
+      ['a=x,,y,b=,,'],
+      [
+        { name: 'a', value: 'x,y' },
+        { name: 'b', value: ',' },
+      ],
+    ],
+    [['a=1,a=2'], [{ name: 'a', value: '2' }]],
+    [['lazy_refcounts,size=1'], [{ name: 'lazy_refcounts' }, { name: 'size', value: '1' }]],
+    [['a=b=c'], [{ name: 'a', value: 'b=c' }]],
+    [['a='], [{ name: 'a', value: '' }]],
+  ])('%j', (lists, options) => {
+    expect(parseOptionList(lists)).toEqual(options)
+  })
+
+  it.each(['', ',a=1', 'a=1,', 'a=1,,,'])('refuses %j', (list) => {
+    expect(() => parseOptionList(['a=1', list])).toThrow(`Invalid option list: ${list}`)
+  })
+
+  it('takes back what escapeValue wrote', () => {
+    const value = 'we,ird,,name=x'
+    expect(parseOptionList([`a=${escapeValue(value)},b=1`])[0]).toEqual({ name: 'a', value })
+  })
+})
+
+it.each([
+  ['help', true],
+  ['?', true],
+  ['size=1,help', true],
+  ['helpful=1', false],
+  ['a=help', false],
+])('asksForHelp(%j) is %s', (list, expected) => {
+  expect(asksForHelp([list])).toBe(expected)
+})
+
+describe('parseImageOptions', () => {
+  it.each([
+    ['driver=qcow2,file.filename=a,,b', { path: 'a,b', format: 'qcow2', options: {}, shared: false }],
+    ['file.filename=a', { path: 'a', format: undefined, options: {}, shared: false }],
+    ['driver=file,filename=a', { path: 'a', format: 'raw', options: {}, shared: false }],
+    [
+      'driver=raw,offset=512,size=1M,file.driver=file,file.filename=a,force-share=on',
+      { path: 'a', format: 'raw', options: { offset: '512', size: '1M' }, shared: true },
+    ],
+  ])('%s', (text, parsed) => {
+    expect(parseImageOptions(text)).toEqual(parsed)
+  })
+
+  it.each([
+    ['driver=qcow2', 'A block device must be specified for "file"'],
+    ['driver=qcow2,file.driver=nbd,file.host=x', "Unknown driver 'nbd'"],
+    ['driver=qcow2,file.filename=a,file.locking=off', "the option 'file.locking' is not supported"],
+  ])('refuses %s', (text, reason) => {
+    expect(() => parseImageOptions(text)).toThrow(`Could not open '${text}': ${reason}`)
+  })
+})
