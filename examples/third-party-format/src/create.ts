@@ -56,11 +56,9 @@ export function checkedOptions(options: CreateSpec['options']): {
   readonly subformat: 'fixed' | 'dynamic'
   readonly backing: string | undefined
 } {
-  const { subformat, force_size, backing_file, backing_fmt } = options
+  const { subformat, backing_file, backing_fmt } = options
   const bad = (message: string): ImageError => new ImageError('IMG_BAD_OPTION', message, { format: 'vpc' })
   if (backing_file !== undefined && subformat === 'fixed') throw bad('a fixed disk has no parent')
-  if (backing_file !== undefined && force_size === true)
-    throw bad('a differencing disk has the size of its parent: force_size has no place there')
   if (backing_file === undefined && backing_fmt !== undefined) throw bad('backing_fmt without backing_file')
   if (backing_fmt !== undefined && backing_fmt !== 'vpc' && backing_fmt !== 'vhd')
     throw bad(`the parent of a VHD is a VHD, not ${backing_fmt}`)
@@ -70,18 +68,20 @@ export function checkedOptions(options: CreateSpec['options']): {
   }
 }
 
-/** @throws {ImageError} IMG_UNSUPPORTED_SIZE; IMG_BAD_OPTION for a size that is not the parent's. */
+/**
+ * A differencing disk has the size of its parent, and its geometry.
+ * @throws {ImageError} IMG_UNSUPPORTED_SIZE; IMG_BAD_OPTION for a size that is not the parent's, also when rounded up.
+ */
 function sizingFor(size: number, options: CreateSpec['options'], parent: NewParent | undefined): Sizing {
-  if (parent === undefined) return chooseSizing(size, options.force_size === true)
+  const sizing = chooseSizing(size, options.force_size === true)
+  if (parent === undefined) return sizing
   const { footer } = parent
   const same = virtualSizeOf(footer, 'auto')
-  if (size !== same) {
+  if (size !== same && sizing.size !== same) {
     throw new ImageError(
       'IMG_BAD_OPTION',
       `a differencing disk has the size of its parent, ${same} bytes, not ${size}`,
-      {
-        format: 'vpc',
-      },
+      { format: 'vpc' },
     )
   }
   const exact = sectorsOf(footer.geometry) * sectorSize === same

@@ -29,8 +29,8 @@ export function checkResize(storage: Storage, before: number, size: number, opti
 }
 
 /**
- * Makes a fixed disk larger. The footer is the only one: the new one is written behind it before the old one, which is then
- * inside the disk, becomes zeros.
+ * Makes a fixed disk larger. Its footer is the only one: it moves to the new end before the old one, which is then inside
+ * the disk, becomes zeros; last, its new size is written over it, in one sector. A cut leaves the old size or the new one.
  */
 export async function growFixed(
   storage: WritableStorage,
@@ -41,16 +41,17 @@ export async function growFixed(
   options: IoOptions,
 ): Promise<{ readonly footer: Uint8Array; readonly endOffset: number }> {
   const bytes = withSize(footer.bytes, resizedSizing(size, footer.creatorApp))
-  // The file may hold more than the disk shows of it.
-  if (endOffset > before) await zeroRange(storage, before, Math.min(size, endOffset) - before, options)
-  await storage.flush(options)
   const moved = Math.max(size, endOffset)
-  await put(storage, moved, bytes, options)
-  await storage.flush(options)
   if (moved > endOffset) {
-    await zeroRange(storage, endOffset, Math.min(moved - endOffset, sectorSize), options)
+    await put(storage, moved, footer.bytes, options)
     await storage.flush(options)
   }
+  // The file may hold more than the disk showed of it, and now the old footer.
+  const stale = Math.min(size, endOffset + sectorSize)
+  if (stale > before) await zeroRange(storage, before, stale - before, options)
+  await storage.flush(options)
+  await put(storage, moved, bytes, options)
+  await storage.flush(options)
   return { footer: bytes, endOffset: moved }
 }
 

@@ -12,6 +12,9 @@ import { newFooter } from './footer.js'
 import { chooseSizing, type Sizing, sectorSize } from './geometry.js'
 import { defaultBlockSize, newHeader } from './header.js'
 
+/** Writes to the sink, unless told to stop. */
+type Write = (bytes: Uint8Array) => Promise<void>
+
 /**
  * Writes a VHD front to back: which blocks hold data is known before the first of them is written.
  * @throws {ImageError} IMG_UNSUPPORTED for a differencing disk, IMG_UNSUPPORTED_SIZE, IMG_BAD_OPTION.
@@ -23,6 +26,11 @@ export async function streamVhd(
   context: CreateContext,
 ): Promise<void> {
   const { subformat, backing } = checkedOptions(spec.options)
+  const write = async (bytes: Uint8Array): Promise<void> => {
+    context.signal?.throwIfAborted()
+    await sink.write(bytes)
+    context.signal?.throwIfAborted()
+  }
   if (backing !== undefined) {
     throw new ImageError('IMG_UNSUPPORTED', 'a differencing disk cannot be written to a pipe', {
       format: 'vpc',
@@ -32,14 +40,14 @@ export async function streamVhd(
   const footer = newFooter({ type: subformat, ...sizing, uuid: newUuid(), headerOffset })
   if (subformat === 'fixed') {
     const blocks = Array.from({ length: blocksOf(sizing.size) }, (_, block) => block)
-    await writeBlocks(sink, source, sizing, blocks, undefined, context)
+    await writeBlocks(write, source, sizing, blocks, undefined, context)
   } else {
     const blocks = await blocksWithData(source)
-    await writeMetadata(sink, footer, sizing, blocks)
+    await writeMetadata(write, footer, sizing, blocks)
     const bitmap = new Uint8Array(blockRoom - defaultBlockSize).fill(0xff)
-    await writeBlocks(sink, source, sizing, blocks, bitmap, context)
+    await writeBlocks(write, source, sizing, blocks, bitmap, context)
   }
-  await sink.write(footer)
+  await write(footer)
 }
 
 async function blocksWithData(source: StreamSource): Promise<number[]> {
@@ -51,7 +59,7 @@ async function blocksWithData(source: StreamSource): Promise<number[]> {
 }
 
 async function writeMetadata(
-  sink: ForwardSink,
+  write: Write,
   footer: Uint8Array,
   { size }: Sizing,
   blocks: readonly number[],
@@ -60,14 +68,14 @@ async function writeMetadata(
   const first = namesOffset + tableRoom(size)
   const table: number[] = new Array(tableRoom(size) / 4).fill(unused)
   for (const [i, block] of blocks.entries()) table[block] = (first + i * blockRoom) / sectorSize
-  await sink.write(footer.slice())
-  await sink.write(newHeader(namesOffset, entries, defaultBlockSize, undefined))
-  await sink.write(toBigEndian(table))
+  await write(footer)
+  await write(newHeader(namesOffset, entries, defaultBlockSize, undefined))
+  await write(toBigEndian(table))
 }
 
 /** Blocks in order, each behind its bitmap where there is one; of a fixed disk only up to its end. */
 async function writeBlocks(
-  sink: ForwardSink,
+  write: Write,
   source: StreamSource,
   { size }: Sizing,
   blocks: readonly number[],
@@ -75,14 +83,13 @@ async function writeBlocks(
   context: CreateContext,
 ): Promise<void> {
   for (const block of blocks) {
-    context.signal?.throwIfAborted()
     const offset = block * defaultBlockSize
     const whole = bitmap === undefined ? Math.min(defaultBlockSize, size - offset) : defaultBlockSize
     const bytes = new Uint8Array(whole)
     // The size may have been rounded up.
     const there = Math.max(0, Math.min(whole, source.size - offset))
     if (there > 0) await source.read(offset, bytes.subarray(0, there), { signal: context.signal })
-    if (bitmap !== undefined) await sink.write(bitmap)
-    await sink.write(bytes)
+    if (bitmap !== undefined) await write(bitmap)
+    await write(bytes)
   }
 }

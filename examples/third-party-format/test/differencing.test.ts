@@ -108,6 +108,18 @@ describe('a differencing disk', () => {
     })
   })
 
+  it('may be asked for with the size that its parent was asked for', async () => {
+    const files = { 'base.vhd': copy(await create(1_000_000)) }
+    for (const size of [1_000_000, 1_009_664]) {
+      expect((await open(await create(size, { backing_file: 'base.vhd' }, files), { files })).size).toBe(
+        1_009_664,
+      )
+    }
+    await expect(
+      create(1_000_000, { backing_file: 'base.vhd', force_size: true }, files),
+    ).rejects.toMatchObject({ code: 'IMG_BAD_OPTION' })
+  })
+
   it('takes size and geometry from its parent', async () => {
     for (const options of [
       { force_size: true },
@@ -126,7 +138,6 @@ describe('a differencing disk', () => {
 
   it.each([
     ['fixed', { subformat: 'fixed', backing_file: 'base.vhd' }],
-    ['force_size', { force_size: true, backing_file: 'base.vhd' }],
     ['a parent of another format', { backing_file: 'base.vhd', backing_fmt: 'raw' }],
     ['a format without a parent', { backing_fmt: 'vpc' }],
     ['a directory', { backing_file: 'dir/' }],
