@@ -1,0 +1,86 @@
+import type { Reference } from '@img/core'
+import { smallDisk } from '../content.js'
+import { check, outcome, refused, works } from '../fault.js'
+import type { Kit, Source, Specimen } from '../kit.js'
+import { overlaySource } from '../overlays.js'
+import type { It } from '../runner.js'
+import { Session } from '../session.js'
+
+/** Files that an image names are opened only with leave. */
+export function references(kit: Kit, it: It): void {
+  const sources: Source[] = [...kit.sources]
+  for (const values of kit.variants) {
+    if (kit.subject.format.createOptions?.backing_file) sources.push(overlaySource(kit, values))
+  }
+  for (const source of sources) {
+    it(`opens nothing beside ${source.name} without leave`, async () => {
+      const specimen = await source.specimen()
+      await describes(kit, specimen)
+      await asksLeave(kit, specimen)
+      await leavesBacking(kit, specimen)
+    })
+  }
+
+  it('makes no other file beside a new image unasked', async () => {
+    for (const values of kit.variants) {
+      const { files } = await kit.source(values, smallDisk).specimen()
+      const named = Object.values(values).map(String)
+      for (const name of files.others.keys()) {
+        check(
+          named.some((value) => value.includes(name)),
+          `${JSON.stringify(name)} was made beside the new image, and no option named it`,
+        )
+      }
+    }
+  })
+}
+
+async function describes(kit: Kit, { files, openOptions }: Specimen): Promise<void> {
+  const session = new Session(kit, files.fork(), { inspect: true, openOptions })
+  const image = await works('opening for information', () => session.open())
+  await works('info', () => image.info())
+  await works('listing snapshots', async () => image.snapshots?.list())
+  await works('closing', () => image.close())
+  check(session.asked.length === 0, `${told(session.asked[0])} was asked for, to describe the image`)
+  session.assertClosed()
+}
+
+async function asksLeave(kit: Kit, { files, openOptions }: Specimen): Promise<void> {
+  const session = new Session(kit, files.fork(), { deny: true, openOptions })
+  const opened = await outcome(() => session.open())
+  if (opened.failed) {
+    await refused('opening without leave', () => Promise.reject(opened.error), 'IMG_REFERENCE_DENIED')
+    check(session.asked.length > 0, 'opening failed with IMG_REFERENCE_DENIED, but nothing was asked for')
+  } else {
+    await opened.value.close()
+    const [denied] = session.asked
+    check(denied === undefined, `${told(denied)} was denied, and opening went on as if it were not there`)
+  }
+  session.assertClosed()
+  for (const name of files.others.keys()) {
+    const without = files.fork()
+    without.others.delete(name)
+    const missing = new Session(kit, without, { openOptions })
+    await refused(`opening without ${name}`, () => missing.open(), 'IMG_REFERENCE_MISSING')
+    missing.assertClosed()
+  }
+}
+
+async function leavesBacking(kit: Kit, { files, openOptions }: Specimen): Promise<void> {
+  const session = new Session(kit, files.fork(), { chain: false, openOptions })
+  const image = await works('opening without its chain', () => session.open())
+  const wrong = session.asked.find(({ kind }) => kind === 'backing' || kind === 'parent')
+  const { backing } = image.driver
+  await works('closing', () => image.close())
+  check(wrong === undefined, `${told(wrong)} was opened by the driver; it is to name it only`)
+  session.assertClosed()
+  if (!backing) return
+  const named = typeof backing.name === 'string' && backing.name !== ''
+  check(named, 'the driver names a backing file without a name')
+  const known = backing.kind === 'backing' || backing.kind === 'parent'
+  check(known, `the backing file is a reference of kind ${backing.kind}`)
+}
+
+function told(reference: Reference | undefined): string {
+  return reference ? `${reference.kind} file ${JSON.stringify(reference.name)}` : 'nothing'
+}
