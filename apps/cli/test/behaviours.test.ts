@@ -9,7 +9,6 @@ const differences: Readonly<Record<string, string>> = {
   'qemu-img create -f qcow2 -o compat=0.9 bad.qcow2 1M': 'the option is told by the name it was given by',
   'qemu-img compare -p -f qcow2 -F raw a.qcow2 a.raw':
     'progress is not mixed into the result: it goes to stderr',
-  'qemu-img measure --output=json -O qcow2 a.qcow2': 'bitmaps are not measured yet',
   'qemu-img resize a.qcow2 2M': inPlace,
   'qemu-img resize a.qcow2 1M': inPlace,
   'qemu-img resize --shrink a.qcow2 1M': inPlace,
@@ -65,6 +64,8 @@ describe.skipIf(!hasFixtures || !hasQemu7)(
       const usage = behaviour.part === 'usage' && verb !== '--version'
       const ours =
         program === 'qemu-img' && (usage || ourVerbs.includes(verb)) && !foreign.test(behaviour.run)
+      // What changes nothing need not be run for what comes after.
+      if (!ours && readers.includes(verb)) continue
       if (!ours) {
         it(`${i} (made by ${program}) ${behaviour.run}`, async () => {
           const { code } = await runProgram(program, args, { cwd })
