@@ -7,6 +7,7 @@ import {
   type Format,
   type FormatRegistry,
   ImageError,
+  type ImageWriter,
   memoryStorage,
   parseOptions,
 } from '@img/core'
@@ -136,7 +137,7 @@ export class Kit {
     const session = new Session(this, files, { writable: true })
     const size = content.size
     await works(`making an image of ${size} bytes with ${nameOf(values)}`, async () => {
-      const options = { size, options: values, compress, references: session.references }
+      const options = { size: 1024 * 1024, options: values, compress, references: session.references }
       const writer = await createWriter(this.format, session.main, options)
       try {
         await convert(source ?? deviceOf(content), writer)
@@ -157,41 +158,45 @@ export class Kit {
   }
 
   /** Guest bytes in a cluster with these options; a few KiB where the format has none. */
-  unit(values: Values, files: ImageFiles = new ImageFiles()): Promise<number> {
+  unit(values: Values, files: ImageFiles = new ImageFiles(), size: number = 1024 * 1024): Promise<number> {
     return this.once(`unit ${nameOf(values)}`, async () => {
-      const session = new Session(this, new ImageFiles(undefined, files.others), { writable: true })
+      const session = new Session(this, new ImageFiles(), { writable: true })
       const options = { size: 1024 * 1024, options: values, references: session.references }
       const writer = await works(`starting an image with ${nameOf(values)}`, () =>
         createWriter(this.format, memoryStorage(), options),
       )
       await writer.close?.()
-      return writer.clusterSize < 512 ? smallestUnit : writer.clusterSize
+      return unitOf(writer)
     })
   }
 
   /** What an image made with these options offers when opened for writing. */
   abilities(values: Values): Promise<Abilities> {
-    return this.once(`abilities ${nameOf(values)}`, async () => {
-      const none = { write: false, discard: false, resize: false }
-      const nothing = { ...none, snapshots: { create: false, apply: false, delete: false } }
-      const { files } = await this.source(values, smallDisk).specimen()
-      try {
-        return await using(this, files.fork(), { writable: true }, async (image) => ({
-          write: image.write !== undefined,
-          discard: image.discard !== undefined,
-          resize: image.resize !== undefined,
-          snapshots: {
-            create: image.snapshots?.create !== undefined,
-            apply: image.snapshots?.apply !== undefined,
-            delete: image.snapshots?.delete !== undefined,
-          },
-        }))
-      } catch (error) {
-        const { cause } = error as Error
-        if (ImageError.is(cause, 'IMG_UNSUPPORTED') || ImageError.is(cause, 'IMG_READ_ONLY')) return nothing
-        throw error
-      }
-    })
+    return this.once(`abilities ${nameOf(values)}`, async () =>
+      this.abilitiesOf(await this.source(values, smallDisk).specimen()),
+    )
+  }
+
+  /** What this image offers when opened for writing: an overlay may offer less than an image without a backing file. */
+  async abilitiesOf({ files }: Specimen): Promise<Abilities> {
+    const none = { write: false, discard: false, resize: false }
+    const nothing = { ...none, snapshots: { create: false, apply: false, delete: false } }
+    try {
+      return await using(this, files.fork(), { writable: true }, async (image) => ({
+        write: image.write !== undefined,
+        discard: image.discard !== undefined,
+        resize: image.resize !== undefined,
+        snapshots: {
+          create: image.snapshots?.create !== undefined,
+          apply: image.snapshots?.apply !== undefined,
+          delete: image.snapshots?.delete !== undefined,
+        },
+      }))
+    } catch (error) {
+      const { cause } = error as Error
+      if (ImageError.is(cause, 'IMG_UNSUPPORTED') || ImageError.is(cause, 'IMG_READ_ONLY')) return nothing
+      throw error
+    }
   }
 
   /** Checked values of the open options, as core would hand them to the format. */
@@ -208,6 +213,11 @@ export class Kit {
     }
     return known
   }
+}
+
+/** Guest bytes in a cluster of a new image; a few KiB where it has none. */
+export function unitOf({ clusterSize }: ImageWriter): number {
+  return clusterSize < 512 ? smallestUnit : clusterSize
 }
 
 async function loadSample(sample: Sample): Promise<Specimen> {

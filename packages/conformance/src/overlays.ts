@@ -2,8 +2,7 @@ import { createWriter, ImageError, type ImageWriter } from '@img/core'
 import { fill } from './content.js'
 import { ConformanceError, works } from './fault.js'
 import { ImageFiles } from './image-files.js'
-import { type Kit, nameOf, type Source, type Specimen, type Values } from './kit.js'
-import { notApplicable } from './runner.js'
+import { type Kit, nameOf, type Specimen, unitOf, type Values } from './kit.js'
 import { Session } from './session.js'
 import { SparseBytes } from './sparse-bytes.js'
 
@@ -49,8 +48,8 @@ export async function makeBacking(
 }
 
 /**
- * An overlay with data in some clusters, zeros in others, and nothing in the rest. Ends the test as not applicable
- * where the format refuses to make it, and `required` does not forbid that.
+ * An overlay with data in some clusters, zeros in others, and nothing in the rest; undefined where the format refuses to
+ * make it, and may.
  */
 export async function makeOverlay(
   kit: Kit,
@@ -58,7 +57,7 @@ export async function makeOverlay(
   backing: Backing,
   size: number,
   required: boolean,
-): Promise<Overlay> {
+): Promise<Overlay | undefined> {
   const content = backing.content.fork()
   content.truncate(kit.subject.virtualSize?.(size, values) ?? size)
   const files = new ImageFiles(new SparseBytes(), [
@@ -79,7 +78,7 @@ export async function makeOverlay(
     const cause = error instanceof ConformanceError ? error.cause : undefined
     const refusals = ['IMG_UNSUPPORTED', 'IMG_BAD_OPTION', 'IMG_UNSUPPORTED_SIZE']
     if (required || !ImageError.is(cause) || !refusals.includes(cause.code)) throw error
-    notApplicable(cause.message)
+    return undefined
   }
   return { files, size: content.size, content, backing: backing.content, backingName }
 }
@@ -90,11 +89,11 @@ async function writeOverlay(
   options: Values,
   content: SparseBytes,
 ): Promise<void> {
-  const unit = await kit.unit(options, files)
   const { size } = content
   const session = new Session(kit, files, { writable: true })
   const { references } = session
   const writer = await createWriter(kit.format, session.main, { size, options, references })
+  const unit = unitOf(writer)
   try {
     await put(writer, content, unit, unit, 11)
     await writer.zero?.(unit * 2, unit)
@@ -128,19 +127,14 @@ export function mustOverlay(kit: Kit, values: Values): boolean {
   return values === kit.variants[0]
 }
 
-/** An overlay over an image of the same format, of the same size. */
-export function overlaySource(kit: Kit, values: Values): Source<Overlay> {
-  const name = `an overlay made with ${nameOf(values)}`
-  return {
-    name,
-    specimen: () =>
-      kit.once(name, async () => {
-        const unit = await kit.unit(values)
-        const content = new SparseBytes(unit * 6 + 512)
-        fill(content, 0, unit * 5, 13)
-        fill(content, unit * 6, 512, 14)
-        const backing = await makeBacking(kit, values, kit.subject.format.name, content)
-        return makeOverlay(kit, values, backing, content.size, mustOverlay(kit, values))
-      }),
-  }
+/** An overlay over an image of the same format, of the same size; undefined where these options allow none. */
+export function ownOverlay(kit: Kit, values: Values): Promise<Overlay | undefined> {
+  return kit.once(`overlay ${nameOf(values)}`, async () => {
+    const unit = await kit.unit(values)
+    const content = new SparseBytes(unit * 6 + 512)
+    fill(content, 0, unit * 5, 13)
+    fill(content, unit * 6, 512, 14)
+    const backing = await makeBacking(kit, values, kit.subject.format.name, content)
+    return makeOverlay(kit, values, backing, content.size, mustOverlay(kit, values))
+  })
 }

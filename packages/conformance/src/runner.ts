@@ -23,16 +23,6 @@ export function notApplicable(reason: string): never {
   throw new NotApplicable(reason)
 }
 
-/** The result, or nothing where that is not applicable. */
-export async function unlessRefused<T>(action: () => Promise<T>): Promise<T | undefined> {
-  try {
-    return await action()
-  } catch (error) {
-    if (error instanceof NotApplicable) return undefined
-    throw error
-  }
-}
-
 /** Far more than any test takes: no test of the kit measures time. */
 const timeout = 600_000
 

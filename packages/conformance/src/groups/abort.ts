@@ -100,7 +100,7 @@ interface Stop {
 async function everywhere(kit: Kit, what: string, run: (stop: Stop) => Promise<void>): Promise<void> {
   const { calls: total } = await attempt(what, Number.POSITIVE_INFINITY, run)
   const at = Array.from({ length: total }, (_, i) => i + 1)
-  for (const n of [0, ...spread(at, kit.times(60))]) await attempt(what, n, run)
+  for (const n of [0, ...spread(at, kit.times(40))]) await attempt(what, n, run)
 }
 
 async function attempt(

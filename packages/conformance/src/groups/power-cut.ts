@@ -3,12 +3,12 @@ import { deviceOf, mixedDisk, pattern, smallDisk } from '../content.js'
 import { ConformanceError, check, fail, outcome, works } from '../fault.js'
 import { ImageFiles } from '../image-files.js'
 import { type Kit, nameOf, type Specimen, type Values } from '../kit.js'
-import { overlaySource } from '../overlays.js'
+import { ownOverlay } from '../overlays.js'
 import { doDeeds } from '../power/deeds.js'
 import { allowedAt, type Deed, equal, holds, holdsSnapshots, readAll } from '../power/history.js'
 import { type Cut, Log } from '../power/log.js'
 import type { Random } from '../random.js'
-import { type It, notApplicable, unlessRefused } from '../runner.js'
+import { type It, notApplicable } from '../runner.js'
 import { Session, using } from '../session.js'
 import type { SparseBytes } from '../sparse-bytes.js'
 import { walk } from './extents.js'
@@ -27,7 +27,7 @@ export function powerCut(kit: Kit, it: It): void {
       const layout = unit > largeUnit ? smallDisk : mixedDisk
       await cutWhileWriting(kit, values, await kit.source(values, layout).specimen())
       if (!kit.subject.format.createOptions?.backing_file || unit > largeUnit) return
-      const overlay = await unlessRefused(() => overlaySource(kit, values).specimen())
+      const overlay = await ownOverlay(kit, values)
       if (overlay) await cutWhileWriting(kit, values, overlay, overlay.backing)
     })
 
@@ -69,10 +69,11 @@ async function refusedOrWhole(kit: Kit, { files, how }: Cut, content: SparseByte
 async function cutWhileWriting(
   kit: Kit,
   values: Values,
-  { files, content }: Specimen,
+  specimen: Specimen,
   backing?: SparseBytes | undefined,
 ): Promise<void> {
-  const abilities = await kit.abilities(values)
+  const { files, content } = specimen
+  const abilities = await kit.abilitiesOf(specimen)
   if (!abilities.write) notApplicable('this format is not written in place')
   check(content, 'the content of the image is not known')
   const unit = await kit.unit(values)

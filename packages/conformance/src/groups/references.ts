@@ -1,23 +1,24 @@
 import type { Reference } from '@img/core'
 import { smallDisk } from '../content.js'
 import { check, outcome, refused, works } from '../fault.js'
-import type { Kit, Source, Specimen } from '../kit.js'
-import { overlaySource } from '../overlays.js'
+import { type Kit, nameOf, type Specimen } from '../kit.js'
+import { ownOverlay } from '../overlays.js'
 import type { It } from '../runner.js'
 import { Session } from '../session.js'
 
 /** Files that an image names are opened only with leave. */
 export function references(kit: Kit, it: It): void {
-  const sources: Source[] = [...kit.sources]
-  for (const values of kit.variants) {
-    if (kit.subject.format.createOptions?.backing_file) sources.push(overlaySource(kit, values))
-  }
-  for (const source of sources) {
+  for (const source of kit.sources) {
     it(`opens nothing beside ${source.name} without leave`, async () => {
-      const specimen = await source.specimen()
-      await describes(kit, specimen)
-      await asksLeave(kit, specimen)
-      await leavesBacking(kit, specimen)
+      await opensNothing(kit, await source.specimen())
+    })
+  }
+
+  for (const values of kit.variants) {
+    if (!kit.subject.format.createOptions?.backing_file) break
+    it(`opens no backing file without leave, in overlays made with ${nameOf(values)}`, async () => {
+      const overlay = await ownOverlay(kit, values)
+      if (overlay) await opensNothing(kit, overlay)
     })
   }
 
@@ -33,6 +34,12 @@ export function references(kit: Kit, it: It): void {
       }
     }
   })
+}
+
+async function opensNothing(kit: Kit, specimen: Specimen): Promise<void> {
+  await describes(kit, specimen)
+  await asksLeave(kit, specimen)
+  await leavesBacking(kit, specimen)
 }
 
 async function describes(kit: Kit, { files, openOptions }: Specimen): Promise<void> {

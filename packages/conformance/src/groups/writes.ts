@@ -16,8 +16,8 @@ import {
 import { type Kit, nameOf, type Specimen, type Values } from '../kit.js'
 import { Bench, type Model } from '../model/bench.js'
 import * as commands from '../model/commands.js'
-import { overlaySource } from '../overlays.js'
-import { type It, notApplicable, unlessRefused } from '../runner.js'
+import { ownOverlay } from '../overlays.js'
+import { type It, notApplicable } from '../runner.js'
 import { Session, using } from '../session.js'
 import type { SparseBytes } from '../sparse-bytes.js'
 import { kitStorage } from '../storages/kit-storage.js'
@@ -36,7 +36,7 @@ export function writes(kit: Kit, it: It): void {
     it(`behaves like a plain array, made with ${nameOf(values)}`, async () => {
       await modelTest(kit, values, await kit.source(values, mixedDisk).specimen())
       if (!kit.subject.format.createOptions?.backing_file) return
-      const overlay = await unlessRefused(() => overlaySource(kit, values).specimen())
+      const overlay = await ownOverlay(kit, values)
       if (overlay) await modelTest(kit, values, overlay, overlay.backing)
     })
   }
@@ -117,7 +117,7 @@ async function modelTest(
   specimen: Specimen,
   backing?: SparseBytes | undefined,
 ): Promise<void> {
-  const abilities = await kit.abilities(values)
+  const abilities = await kit.abilitiesOf(specimen)
   if (!abilities.write) notApplicable('this format is not written in place')
   const unit = await kit.unit(values)
   const place = fc.record({
