@@ -40,7 +40,11 @@ export interface FormatRegistry {
    * IMG_PLUGIN_INCOMPATIBLE for a plugin that cannot be loaded.
    */
   load(name: string): Promise<Format>
-  /** Loads every plugin whose manifest does not rule these bytes out, and returns all formats loaded. */
+  /**
+   * Loads every plugin whose manifest does not rule these bytes out, and returns all formats loaded.
+   * @throws {ImageError} IMG_PLUGIN_INCOMPATIBLE for a plugin whose magic number is there but that cannot be loaded. One that
+   * names no magic number, and so is tried on every file, is passed over: whoever gave its loader tells why.
+   */
   loadMatching(test: (magic: Magic) => boolean): Promise<readonly Format[]>
 }
 
@@ -105,7 +109,13 @@ class Registry implements FormatRegistry {
 
   async loadMatching(test: (magic: Magic) => boolean): Promise<readonly Format[]> {
     const wanted = [...this.#lazy.values()].filter(({ manifest }) => manifest.magic?.some(test) ?? true)
-    await Promise.all(wanted.map((lazy) => this.#load(lazy)))
+    await Promise.all(
+      wanted.map((lazy) =>
+        this.#load(lazy).catch((error: unknown) => {
+          if (lazy.manifest.magic !== undefined) throw error
+        }),
+      ),
+    )
     return this.formats
   }
 

@@ -163,6 +163,16 @@ describe('plugins that are not loaded yet', () => {
     expect(loaded.map(({ name }) => name).sort()).toEqual(['always', 'hits'])
     expect([hits, misses, never, always].map(({ loads }) => loads)).toEqual([1, 0, 0, 1])
   })
+
+  it('do not keep other formats from being probed where they are broken and name no magic number', async () => {
+    const broken = (): Promise<never> => Promise.reject(new Error('cannot start'))
+    const registry = createRegistry([format('fine')])
+    registry.registerLazy({ manifest: { name: 'anything' }, load: broken })
+    expect((await registry.loadMatching(() => true)).map(({ name }) => name)).toEqual(['fine'])
+    registry.registerLazy({ manifest: { name: 'named', magic: [{ offset: 0, hex: 'aa' }] }, load: broken })
+    await expectCode(() => registry.loadMatching(() => true), 'IMG_PLUGIN_INCOMPATIBLE')
+    expect((await registry.loadMatching(() => false)).map(({ name }) => name)).toEqual(['fine'])
+  })
 })
 
 describe('the default registry', () => {
