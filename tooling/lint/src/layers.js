@@ -16,6 +16,8 @@ export const layers = {
   format: { rank: 3, uses: ['core', 'crypto'], node: false },
   node: { rank: 4, uses: ['core'], node: true },
   cli: { rank: 5, uses: ['core', 'node'], node: true },
+  // The scaffold: its template is a format, its tests run the kit.
+  'create-img-format': { rank: 3, uses: [], node: true },
 }
 
 /**

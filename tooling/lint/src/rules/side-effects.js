@@ -10,7 +10,7 @@ import { lineOf } from '../package-files.js'
  */
 export function checkSideEffects(pkg) {
   const layer = layerOf(pkg.manifest.name)
-  if (layer === 'cli') return [] // an executable: nobody imports it
+  if (layer === 'cli' || layer === 'create-img-format') return [] // an executable: nobody imports it
   const declared = pkg.manifest.sideEffects
   const file = 'package.json'
   if (layer === 'format') {

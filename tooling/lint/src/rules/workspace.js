@@ -25,7 +25,8 @@ function checkLockfile(root) {
 }
 
 /**
- * The npm scope is written in one place, package.json's `img.scope`; every published package follows it.
+ * The npm scope is written in one place, package.json's `img.scope`; every published package follows it but those that
+ * `npm create` looks for by another name.
  * @param {string} root
  */
 function checkScope(root) {
@@ -34,7 +35,7 @@ function checkScope(root) {
   return packageDirs(root).flatMap((dir) => {
     const manifest = JSON.parse(read(join(dir, 'package.json')))
     const file = relative(root, join(dir, 'package.json'))
-    return manifest.private || manifest.name.startsWith(`${scope}/`)
+    return manifest.private || manifest.name.startsWith(`${scope}/`) || manifest.name.startsWith('create-')
       ? []
       : [{ file, message: `name '${manifest.name}' is not in the scope ${scope}` }]
   })
