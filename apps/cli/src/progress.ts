@@ -13,7 +13,7 @@ export type ProgressMode = (typeof progressModes)[number]
 export interface ProgressMeter {
   /** Given to jobs; cheap. */
   readonly update: (progress: Progress) => void
-  /** Ends the line. `complete`: shows 100%. */
+  /** Ends the line. `complete`: shows 100%. Idempotent. */
   end(complete: boolean): void
 }
 
@@ -72,6 +72,7 @@ class Meter implements ProgressMeter {
     if (last === undefined) return
     if (complete) this.#show({ ...last, done: last.total }, performance.now())
     if (this.#style === 'terminal') printErr('\n')
+    this.#last = undefined
   }
 
   #show(progress: Progress, now: number): void {
