@@ -137,7 +137,7 @@ export class Kit {
     const session = new Session(this, files, { writable: true })
     const size = content.size
     await works(`making an image of ${size} bytes with ${nameOf(values)}`, async () => {
-      const options = { size: 1024 * 1024, options: values, compress, references: session.references }
+      const options = { size, options: values, compress, references: session.references }
       const writer = await createWriter(this.format, session.main, options)
       try {
         await convert(source ?? deviceOf(content), writer)
@@ -158,7 +158,7 @@ export class Kit {
   }
 
   /** Guest bytes in a cluster with these options; a few KiB where the format has none. */
-  unit(values: Values, files: ImageFiles = new ImageFiles(), size: number = 1024 * 1024): Promise<number> {
+  unit(values: Values): Promise<number> {
     return this.once(`unit ${nameOf(values)}`, async () => {
       const session = new Session(this, new ImageFiles(), { writable: true })
       const options = { size: 1024 * 1024, options: values, references: session.references }
