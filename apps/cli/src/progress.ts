@@ -1,7 +1,7 @@
-import { isatty } from 'node:tty'
 import type { Progress } from '@img/core'
 import { printErr } from './output/write.js'
 import { humanSize } from './sizes.js'
+import { isTerminal } from './terminal.js'
 
 /** Values of `--progress`. */
 export const progressModes = ['auto', 'json', 'plain', 'none'] as const
@@ -40,7 +40,7 @@ export function progressMeter(mode: ProgressMode | undefined, wanted: boolean): 
 
 function styleOf(mode: ProgressMode): Style | undefined {
   if (mode === 'json' || mode === 'plain') return mode
-  return mode === 'auto' && isatty(2) && process.env.TERM !== 'dumb' ? 'terminal' : undefined
+  return mode === 'auto' && isTerminal(2) && process.env.TERM !== 'dumb' ? 'terminal' : undefined
 }
 
 class Meter implements ProgressMeter {

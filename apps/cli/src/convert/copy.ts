@@ -1,5 +1,4 @@
 import { statSync } from 'node:fs'
-import { isatty } from 'node:tty'
 import {
   type BlockDevice,
   type ConvertOptions,
@@ -22,6 +21,7 @@ import type { Context } from '../context.js'
 import { Failure } from '../errors.js'
 import { openNamed } from '../open.js'
 import { references } from '../references.js'
+import { isTerminal } from '../terminal.js'
 import type { ConvertArguments } from './arguments.js'
 import { existingWriter } from './existing.js'
 import { describeTarget, refuseSelf, startTarget } from './new-target.js'
@@ -115,7 +115,7 @@ async function copyIntoPipe(job: CopyContext): Promise<void> {
       hint: 'store one of them in a file',
     })
   }
-  if (args.target === '-' && isatty(1)) {
+  if (args.target === '-' && isTerminal(1)) {
     throw new Failure('an image is not written to a terminal', {
       hint: 'redirect standard output to a file or a pipe',
     })
