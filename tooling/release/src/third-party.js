@@ -15,7 +15,7 @@ import { basename, join } from 'node:path'
 import process from 'node:process'
 import { packAll } from './pack.js'
 import { assert, run } from './run.js'
-import { startEmptyScope } from './scope-server.js'
+import { serveTarballs } from './tarball-server.js'
 import { useTheFormat } from './third-party-use.js'
 
 const root = process.cwd()
@@ -24,29 +24,23 @@ const example = join(root, 'examples', 'third-party-format')
 /** What is made in the folder of a package. */
 const made = ['node_modules', 'dist', 'test-results']
 
-/**
- * @param {string} dir
- * @param {readonly string[]} packages
- */
-const install = (dir, ...packages) =>
-  run('npm', ['install', '--no-audit', '--no-fund', '--no-update-notifier', ...packages], { cwd: dir })
+const quiet = ['--no-audit', '--no-fund', '--no-update-notifier']
+const temporary = mkdtempSync(join(tmpdir(), 'img-third-party-'))
+const tarballs = await packAll(root, join(temporary, 'tarballs'))
+const server = await serveTarballs(Object.values(tarballs))
 
 /**
  * A copy of the plugin with its development tools: builds, type-checks, tests and packs it.
  * @param {string} dir
- * @param {Record<string, string>} tarballs
  * @returns {Promise<string>} path of its tarball
  */
-async function develop(dir, tarballs) {
+async function develop(dir) {
   cpSync(example, dir, { recursive: true, filter: (path) => !made.includes(basename(path)) })
   const manifest = JSON.parse(readFileSync(join(dir, 'package.json'), 'utf8'))
   for (const [name, range] of Object.entries({ ...manifest.peerDependencies, ...manifest.devDependencies })) {
-    assert(
-      /^(\^|>=)\d/.test(String(range)),
-      `the plugin wants ${name} as '${range}', which is no published version`,
-    )
+    assert(/^(\^|>=)\d/.test(String(range)), `the plugin wants ${name} as '${range}', which is no version`)
   }
-  await install(dir, '--save-dev', tarballs.core ?? '', tarballs.node ?? '', tarballs.conformance ?? '')
+  await run('npm', ['install', ...quiet], { cwd: dir })
   await run('npm', ['run', 'build'], { cwd: dir })
   await run('npm', ['run', 'check'], { cwd: dir })
   const collection = join(root, '..', 'shared', 'fixtures', 'images')
@@ -70,21 +64,19 @@ async function develop(dir, tarballs) {
   return join(dir, tarball)
 }
 
-const temporary = mkdtempSync(join(tmpdir(), 'img-third-party-'))
-const server = await startEmptyScope()
 try {
-  const tarballs = await packAll(root, join(temporary, 'tarballs'))
   const plugin = join(temporary, 'img-format-vhd')
   const user = join(temporary, 'user')
   for (const dir of [plugin, user]) {
     mkdirSync(dir)
     writeFileSync(join(dir, '.npmrc'), `${scope}:registry=${server.url}\n`)
   }
-  const packed = await develop(plugin, tarballs)
+  const packed = await develop(plugin)
   process.stdout.write('installed, built, tested and packed outside the workspace: ok\n')
 
   writeFileSync(join(user, 'package.json'), '{"private":true}\n')
-  await install(user, ...['core', 'node', 'cli', 'raw', 'qcow2'].map((name) => tarballs[name] ?? ''), packed)
+  const names = ['cli', 'raw', 'qcow2'].map((name) => `${scope}/${name}`)
+  await run('npm', ['install', ...quiet, ...names, packed], { cwd: user })
   await useTheFormat(user, join(user, 'node_modules', `${scope}/cli`, 'dist', 'img.js'))
 } finally {
   await server.close()
