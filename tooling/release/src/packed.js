@@ -131,7 +131,9 @@ try {
   await checkLoading(dir)
   process.stdout.write('import and require(): ok\n')
   await bundlesKeepRegistration(dir, scope)
-  process.stdout.write('bundled by esbuild and by rollup, the formats are registered: ok\n')
+  process.stdout.write(
+    'bundled by esbuild, rollup and vite, the formats are registered, and by their entries alone: ok\n',
+  )
 } finally {
   await server.close()
   rmSync(temporary, { recursive: true })
