@@ -11,7 +11,8 @@ const MAX_SLICES_A_LOOKUP = 64
 
 /** Where an image keeps what its tables point at. */
 export interface MappedImage {
-  readonly header: Header
+  /** Replaced when it is changed; what maps stays the same for as long as the image is open. */
+  header: Header
   /** The image file. */
   readonly storage: Storage
   /** Where data clusters are: the image file, or the external data file. */
@@ -26,7 +27,7 @@ export interface MappedImage {
 export class Qcow2Map implements ClusterMap {
   readonly clusterSize: number
   readonly #image: MappedImage
-  readonly #l1: L1Table
+  #l1: L1Table
   readonly #codec: CodecName
   /** Words in an L2 entry: 2, or 4 with extended L2 entries. */
   readonly #entryWords: number
@@ -49,6 +50,11 @@ export class Qcow2Map implements ClusterMap {
     this.#l2Entries = this.clusterSize / entryBytes
     this.#sliceEntries = image.cache.sliceBytes / entryBytes
     this.#entry = new L2Entry(header, image.storage, image.data)
+  }
+
+  /** Maps by another L1 table from here on: the disk has another size, or is what a snapshot was. */
+  replaceL1(l1: L1Table): void {
+    this.#l1 = l1
   }
 
   lookup(offset: number, maxLength: number, options?: IoOptions): MaybePromise<ClusterRun> {

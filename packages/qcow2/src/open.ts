@@ -1,22 +1,19 @@
 import {
   alignDown,
-  type ClusterMap,
   type Driver,
   type ImageError,
   type OpenContext,
   type Reference,
   type Storage,
 } from '@img/core'
-import { readBitmapInfo } from './bitmap-info.js'
+import { type DriverParts, Qcow2Driver } from './driver.js'
 import { corrupt, hex, qcow2Error, truncated } from './errors.js'
 import { ExtensionType, stringExtension } from './extensions.js'
 import { Autoclear, Incompatible } from './features.js'
 import { CryptMethod, type Header, headerClusterSize, parseHeader } from './header.js'
-import { describeImage } from './info.js'
 import { MAX_BACKING_FORMAT_BYTES, SECTOR } from './limits.js'
-import { type MappedImage, Qcow2Map } from './mapping.js'
-import { checkSnapshot, readSnapshots, type Snapshot, snapshotStore } from './snapshot.js'
-import { L1Table, L2Cache } from './tables.js'
+import { readSnapshots } from './snapshot.js'
+import { L2Cache } from './tables.js'
 
 /** Bytes of the first read: the whole header area for clusters up to 64 KiB. */
 const HEAD_BYTES = 65536
@@ -51,15 +48,7 @@ export async function readHeader(
 export async function openQcow2(storage: Storage, context: OpenContext): Promise<Driver> {
   const header = await readHeader(storage, context)
   const { label } = storage
-  if (context.writable) {
-    throw qcow2Error(
-      'IMG_UNSUPPORTED',
-      'qcow2 images cannot be written in place yet',
-      label,
-      undefined,
-      'open it for reading, or convert it to a new image',
-    )
-  }
+  if (context.writable) checkWritable(header, label)
   if (header.l1TableOffset + header.l1Size * 8 > storage.size) {
     const where = hex(header.l1TableOffset)
     throw truncated(
@@ -79,7 +68,7 @@ export async function openQcow2(storage: Storage, context: OpenContext): Promise
   const dataFile = await openDataFile(storage, header, context)
   const backing = backingReference(header, label)
   const unreadable = dataFile.error ?? encryptionError(header, label)
-  return new Qcow2Driver({
+  const parts: DriverParts = {
     image: {
       header,
       storage,
@@ -92,7 +81,35 @@ export async function openQcow2(storage: Storage, context: OpenContext): Promise
     unreadable,
     holes: context.inspect ? undefined : await holesShown(storage, header),
     dataFile: dataFile.storage,
-  })
+  }
+  if (!context.writable) return new Qcow2Driver(parts)
+  try {
+    // Loaded when needed: most runs only read.
+    const { openWritable } = await import('./write-driver.js')
+    return await openWritable(parts, context)
+  } catch (error) {
+    await dataFile.storage?.close()
+    throw error
+  }
+}
+
+/** Refuses to change what is damaged, or what changes would damage. */
+function checkWritable(header: Header, source: string): void {
+  const { incompatibleFeatures } = header
+  if (incompatibleFeatures.has(Incompatible.corrupt)) {
+    throw corrupt('the image is marked as corrupt and can only be read', source, 72)
+  }
+  if (incompatibleFeatures.has(Incompatible.dirty)) {
+    throw qcow2Error(
+      'IMG_UNSUPPORTED',
+      'the image was not closed cleanly: its refcounts have to be rebuilt before it is written',
+      source,
+      72,
+      'rebuild them with `qemu-img check -r all`',
+    )
+  }
+  const encryption = encryptionError(header, source)
+  if (encryption) throw encryption
 }
 
 function backingReference(header: Header, source: string): Reference | undefined {
@@ -159,78 +176,4 @@ async function holesShown(storage: Storage, header: Header): Promise<'mark' | un
   const allocated = Math.floor(hostSize / clusterSize)
   const threshold = Math.max(Math.floor((allocated * 10) / 9), allocated + 2)
   return Math.floor(storage.size / clusterSize) >= threshold ? 'mark' : undefined
-}
-
-interface DriverParts {
-  readonly image: MappedImage
-  readonly size: number
-  readonly snapshots: readonly Snapshot[]
-  readonly backing: Reference | undefined
-  readonly unreadable: ImageError | undefined
-  readonly holes: 'mark' | undefined
-  /** Opened by the driver, and closed with it. */
-  readonly dataFile: Storage | undefined
-}
-
-/** An opened image, or one of its snapshots. */
-class Qcow2Driver implements Driver {
-  readonly size: number
-  readonly map: ClusterMap
-  readonly backing: Reference | undefined
-  readonly unreadable: ImageError | undefined
-  readonly holes: 'mark' | undefined
-  readonly snapshots: NonNullable<Driver['snapshots']>
-  readonly bitmaps?: NonNullable<Driver['bitmaps']>
-  readonly #parts: DriverParts
-
-  constructor(parts: DriverParts, snapshot?: Snapshot) {
-    const { image, size, backing, unreadable, holes } = parts
-    const { header, storage } = image
-    this.#parts = parts
-    this.size = snapshot?.virtualSize ?? size
-    this.backing = backing
-    this.unreadable = unreadable
-    this.holes = holes
-    const { l1TableOffset, l1Size } = snapshot ?? header
-    this.map = unreadable
-      ? refusingMap(2 ** header.clusterBits, unreadable)
-      : new Qcow2Map(image, new L1Table(storage, l1TableOffset, l1Size))
-    // Version 2 has no header extension that could hold them.
-    if (header.version === 3) {
-      this.bitmaps = { list: (options) => readBitmapInfo(storage, header, options) }
-    }
-    this.snapshots = snapshotStore(parts.snapshots, storage.label, (chosen) => this.#openSnapshot(chosen))
-  }
-
-  info(options?: Pick<OpenContext, 'signal'>): ReturnType<typeof describeImage> {
-    const { header, storage } = this.#parts.image
-    return describeImage(storage, header, options)
-  }
-
-  async close(): Promise<void> {
-    await this.#parts.dataFile?.close()
-  }
-
-  #openSnapshot(snapshot: Snapshot): Driver {
-    const { image } = this.#parts
-    checkSnapshot(snapshot, image.header, image.storage)
-    if (image.header.incompatibleFeatures.has(Incompatible.dataFile)) {
-      // Host and guest offsets are equal there, so that a snapshot could only show what the disk holds now.
-      throw corrupt(
-        'internal snapshots cannot exist in an image with an external data file',
-        image.storage.label,
-      )
-    }
-    return new Qcow2Driver({ ...this.#parts, dataFile: undefined }, snapshot)
-  }
-}
-
-/** The map of an image that cannot be read: whoever asks gets the reason. */
-function refusingMap(clusterSize: number, reason: ImageError): ClusterMap {
-  return {
-    clusterSize,
-    lookup() {
-      throw reason
-    },
-  }
 }

@@ -1,4 +1,5 @@
 import { divideUp } from '@img/core'
+import { getRefcount, maxRefcount, setRefcount } from './refcount-entry.js'
 
 /**
  * Refcount blocks of a file that is filled front to back. Specification: Host cluster management.
@@ -20,7 +21,7 @@ export class RefcountBlocks {
     this.#clusterSize = clusterSize
     this.#bits = 2 ** order
     this.entries = (clusterSize * 8) / this.#bits
-    this.max = order === 6 ? Number.MAX_SAFE_INTEGER : 2 ** this.#bits - 1
+    this.max = maxRefcount(this.#bits)
   }
 
   /** Blocks taken out so far; the next has this index. */
@@ -30,16 +31,7 @@ export class RefcountBlocks {
 
   /** The refcount of a cluster. */
   get(cluster: number): number {
-    const block = this.#block(cluster)
-    const index = cluster % this.entries
-    if (this.#bits < 8) {
-      const bit = index * this.#bits
-      return ((block[bit >>> 3] as number) >>> (bit & 7)) & this.max
-    }
-    let value = 0
-    const bytes = this.#bits / 8
-    for (let i = 0; i < bytes; i++) value = value * 256 + (block[index * bytes + i] as number)
-    return value
+    return getRefcount(this.#block(cluster), cluster % this.entries, this.#bits)
   }
 
   /** Counts one more use of each of `count` clusters. */
@@ -84,20 +76,7 @@ export class RefcountBlocks {
   }
 
   #set(cluster: number, value: number): void {
-    const block = this.#block(cluster)
-    const index = cluster % this.entries
-    if (this.#bits < 8) {
-      const bit = index * this.#bits
-      const shift = bit & 7
-      block[bit >>> 3] = ((block[bit >>> 3] as number) & ~(this.max << shift)) | (value << shift)
-      return
-    }
-    const bytes = this.#bits / 8
-    let rest = value
-    for (let i = bytes - 1; i >= 0; i--) {
-      block[index * bytes + i] = rest % 256
-      rest = Math.floor(rest / 256)
-    }
+    setRefcount(this.#block(cluster), cluster % this.entries, this.#bits, value)
   }
 
   #ones(block: Uint8Array, start: number, stop: number): void {

@@ -21,6 +21,8 @@ export interface Snapshot extends SnapshotInfo {
   readonly l1Size: number
   /** Bytes of the extra data, known fields included. */
   readonly extraData: Uint8Array
+  /** Where its entry stands in the file, and how long it is without padding. Bytes. */
+  readonly entry: { readonly offset: number; readonly length: number }
 }
 
 /** Bytes of an entry before extra data, id and name. */
@@ -118,6 +120,7 @@ async function readEntry(reader: TableReader, index: number, size: number, label
     l1TableOffset: tableOffset(fixed),
     l1Size: fixed.getUint32(8),
     extraData,
+    entry: { offset: at, length: reader.at - at },
   }
 }
 
@@ -166,16 +169,16 @@ export function checkSnapshot(snapshot: Snapshot, header: Header, storage: Stora
   }
 }
 
-/** The read-only store of an image's snapshots. `open` makes the driver of one. */
+/** The read-only store of an image's snapshots. `snapshots` tells those there are now; `open` makes the driver of one. */
 export function snapshotStore(
-  snapshots: readonly Snapshot[],
+  snapshots: () => readonly Snapshot[],
   source: string,
   open: (snapshot: Snapshot) => Driver,
 ): SnapshotStore<Driver> {
   return {
-    list: () => snapshots,
+    list: snapshots,
     async open(idOrName) {
-      const snapshot = findSnapshot(snapshots, idOrName)
+      const snapshot = findSnapshot(snapshots(), idOrName)
       if (snapshot === undefined) {
         throw qcow2Error('IMG_NOT_FOUND', `no snapshot ${JSON.stringify(idOrName)}`, source)
       }

@@ -31,6 +31,13 @@ export function tableWords(bytes: Uint8Array): TablePart {
   return words
 }
 
+/** Words of a table as the bytes of the file. */
+export function tableBytes(words: TablePart): Uint8Array {
+  const bytes = new Uint8Array(words.slice().buffer)
+  tableWords(bytes)
+  return bytes
+}
+
 /** Reads a piece of a table at once; undefined where the storage cannot. */
 function readNow(storage: Storage, offset: number, length: number, what: string): TablePart | undefined {
   checkInside(storage, offset, length, what)
@@ -67,6 +74,8 @@ export class L1Table {
   readonly #storage: Storage
   readonly #pages: (TablePart | undefined)[]
   readonly #loading = new Map<number, Promise<unknown>>()
+  /** Entries that differ from the file's. */
+  readonly #changed = new Set<number>()
 
   /** Offset: bytes in `storage`. The caller has checked the count against the limit. */
   constructor(storage: Storage, offset: number, entries: number) {
@@ -94,11 +103,51 @@ export class L1Table {
     if (loading === undefined) {
       const { offset, length } = this.#range(index)
       loading = readLater(this.#storage, offset, length)
-        .then((words) => this.#keep(index, words))
+        .then((words) => this.#pages[index] ?? this.#keep(index, words))
         .finally(() => this.#loading.delete(index))
       this.#loading.set(index, loading)
     }
     return loading
+  }
+
+  /** Sets an entry. Its page must be loaded. */
+  set(index: number, high: number, low: number): void {
+    const pageIndex = Math.floor(index / L1_PAGE_ENTRIES)
+    let page = this.#pages[pageIndex]
+    if (page === undefined) throw new RangeError(`page of L1 entry ${index} is not loaded`)
+    if (page.length === 0) {
+      page = new Uint32Array(this.#range(pageIndex).length / 4)
+      this.#pages[pageIndex] = page
+    }
+    const at = (index - pageIndex * L1_PAGE_ENTRIES) * 2
+    page[at] = high
+    page[at + 1] = low
+    this.#changed.add(index)
+  }
+
+  /** Number of entries that were set since `written`. */
+  get changes(): number {
+    return this.#changed.size
+  }
+
+  /** What was set since `written`: byte offsets in the file and bytes, ascending, merged. */
+  *changed(): Generator<{ readonly offset: number; readonly bytes: Uint8Array }> {
+    const indexes = [...this.#changed].sort((a, b) => a - b)
+    for (let i = 0; i < indexes.length; ) {
+      const first = indexes[i] as number
+      const pageIndex = Math.floor(first / L1_PAGE_ENTRIES)
+      let count = 1
+      while (indexes[i + count] === first + count && (first + count) % L1_PAGE_ENTRIES !== 0) count++
+      const at = (first - pageIndex * L1_PAGE_ENTRIES) * 2
+      const words = (this.#pages[pageIndex] as TablePart).subarray(at, at + count * 2)
+      yield { offset: this.offset + first * 8, bytes: tableBytes(words) }
+      i += count
+    }
+  }
+
+  /** The file holds what was set. */
+  written(): void {
+    this.#changed.clear()
   }
 
   #range(index: number): { offset: number; length: number } {
@@ -125,6 +174,18 @@ export const L2_CACHE_BYTES: number = 16 * 1024 * 1024
 interface Slice {
   readonly words: TablePart
   used: boolean
+  /** Words that differ from the file's; none where `from >= to`. */
+  from: number
+  to: number
+}
+
+/** A part of a slice that differs from the file's. */
+export interface ChangedPart {
+  /** Byte offset of the slice. */
+  readonly slice: number
+  /** Byte offset of the part. */
+  readonly offset: number
+  readonly bytes: Uint8Array
 }
 
 /** Slices of L2 tables by their byte offset in the file, shared by the active disk and its snapshots. */
@@ -134,6 +195,8 @@ export class L2Cache {
   readonly #storage: Storage
   readonly #capacity: number
   readonly #slices = new Map<number, Slice>()
+  /** Slices that are being changed. */
+  readonly #pinned = new Map<number, Slice>()
   readonly #loading = new Map<number, Promise<unknown>>()
 
   constructor(storage: Storage, clusterSize: number) {
@@ -161,26 +224,93 @@ export class L2Cache {
   load(offset: number): Promise<unknown> {
     let loading = this.#loading.get(offset)
     if (loading === undefined) {
-      loading = readLater(this.#storage, offset, this.sliceBytes)
-        .then((words) => this.#keep(offset, words))
-        .finally(() => this.#loading.delete(offset))
-      this.#loading.set(offset, loading)
+      const started: Promise<unknown> = readLater(this.#storage, offset, this.sliceBytes)
+        .then((words) => {
+          // What was forgotten meanwhile, or loaded otherwise and perhaps changed, stays as it is.
+          if (this.#loading.get(offset) === started && !this.#slices.has(offset)) this.#keep(offset, words)
+        })
+        .finally(() => {
+          if (this.#loading.get(offset) === started) this.#loading.delete(offset)
+        })
+      loading = started
+      this.#loading.set(offset, started)
     }
     return loading
   }
 
-  #keep(offset: number, words: TablePart): void {
-    while (this.#slices.size >= this.#capacity) this.#evict()
-    this.#slices.set(offset, { words, used: true })
+  /** Slices that cannot be evicted. */
+  get pinned(): number {
+    return this.#pinned.size
   }
 
-  /** Second chance: the oldest slice goes unless it was used since it came or was spared last. */
-  #evict(): void {
+  /** How many slices there can be. */
+  get capacity(): number {
+    return this.#capacity
+  }
+
+  /** Like `slice`, for a change: what it returns stays cached until `unpin`. */
+  pin(offset: number): TablePart | undefined {
+    const words = this.slice(offset)
+    const slice = this.#slices.get(offset)
+    if (words !== undefined && slice !== undefined) this.#pinned.set(offset, slice)
+    return words
+  }
+
+  /** Says that words [from, to) of a pinned slice were changed. */
+  touch(offset: number, from: number, to: number): void {
+    const slice = this.#pinned.get(offset)
+    if (slice === undefined) throw new RangeError(`slice at ${offset} is not pinned`)
+    slice.from = Math.min(slice.from, from)
+    slice.to = Math.max(slice.to, to)
+  }
+
+  /** What was changed and not yet written, ascending. */
+  *changed(): Generator<ChangedPart> {
+    for (const [offset, { words, from, to }] of [...this.#pinned].sort(([a], [b]) => a - b)) {
+      if (from < to) {
+        yield { slice: offset, offset: offset + from * 4, bytes: tableBytes(words.subarray(from, to)) }
+      }
+    }
+  }
+
+  /** The file holds what was changed in a slice. */
+  written(offset: number): void {
+    const slice = this.#pinned.get(offset)
+    if (slice === undefined) return
+    slice.from = Number.POSITIVE_INFINITY
+    slice.to = 0
+  }
+
+  /** Lets slices without changes be evicted again. */
+  unpin(): void {
+    for (const [offset, { from, to }] of this.#pinned) if (from >= to) this.#pinned.delete(offset)
+  }
+
+  /** Drops the slices of a table: other bytes are, or come to be, in its place. */
+  forget(table: number, length: number): void {
+    for (let at = table; at < table + length; at += this.sliceBytes) {
+      this.#slices.delete(at)
+      this.#pinned.delete(at)
+      this.#loading.delete(at)
+    }
+  }
+
+  #keep(offset: number, words: TablePart): void {
+    while (this.#slices.size >= this.#capacity && this.#evict());
+    this.#slices.set(offset, { words, used: true, from: Number.POSITIVE_INFINITY, to: 0 })
+  }
+
+  /** Second chance: the oldest slice goes unless it was used since it came or was spared last. False: none can go. */
+  #evict(): boolean {
+    // Twice round, and every slice was spared once.
+    let tries = this.#slices.size * 2
     for (const [offset, slice] of this.#slices) {
       this.#slices.delete(offset)
-      if (!slice.used) return
+      if (!slice.used && !this.#pinned.has(offset)) return true
       slice.used = false
       this.#slices.set(offset, slice)
+      if (--tries <= 0) break
     }
+    return false
   }
 }

@@ -1,0 +1,69 @@
+import type { Driver, IoOptions, OpenContext } from '@img/core'
+import { readBitmapInfo } from './bitmap-info.js'
+import { type DriverParts, openSnapshot } from './driver.js'
+import { describeImage } from './info.js'
+import { checkSnapshot, snapshotStore } from './snapshot.js'
+import { L1Table } from './tables.js'
+import { WritableImage } from './write-image.js'
+import { WritableMap } from './write-map.js'
+
+/**
+ * The driver of an image that is to be changed. Nothing is written before the first change.
+ * @throws {ImageError} IMG_READ_ONLY, IMG_CORRUPT, IMG_TRUNCATED.
+ */
+export async function openWritable(parts: DriverParts, context: OpenContext): Promise<Driver> {
+  const { image, snapshots } = parts
+  const { header, storage } = image
+  for (const snapshot of snapshots) checkSnapshot(snapshot, header, storage)
+  const bitmaps = header.version === 3 ? await readBitmapInfo(storage, header, context) : []
+  if (bitmaps.some(({ flags }) => flags.includes('auto') && !flags.includes('in-use'))) {
+    context.warn(
+      `${storage.label}: enabled bitmaps are not kept up to date by writes from here; ` +
+        'the first write marks them as inconsistent',
+    )
+  }
+  const l1 = new L1Table(storage, header.l1TableOffset, header.l1Size)
+  const target = await WritableImage.open(image, l1, snapshots, context)
+  return new WritableDriver(parts, target, new WritableMap(target, l1))
+}
+
+/** An image opened for writing. */
+class WritableDriver implements Driver {
+  readonly map: WritableMap
+  readonly backing: Driver['backing']
+  readonly holes: Driver['holes']
+  readonly snapshots: NonNullable<Driver['snapshots']>
+  readonly bitmaps?: NonNullable<Driver['bitmaps']>
+  readonly #parts: DriverParts
+  readonly #target: WritableImage
+  #size: number
+
+  constructor(parts: DriverParts, target: WritableImage, map: WritableMap) {
+    this.#parts = parts
+    this.#target = target
+    this.#size = parts.size
+    this.map = map
+    this.backing = parts.backing
+    this.holes = parts.holes
+    if (target.header.version === 3) {
+      this.bitmaps = { list: (options) => readBitmapInfo(target.storage, target.header, options) }
+    }
+    this.snapshots = snapshotStore(
+      () => target.snapshots,
+      target.storage.label,
+      (chosen) => openSnapshot(parts, chosen),
+    )
+  }
+
+  get size(): number {
+    return this.#size
+  }
+
+  info(options?: IoOptions): ReturnType<typeof describeImage> {
+    return describeImage(this.#target.storage, this.#target.header, options)
+  }
+
+  async close(): Promise<void> {
+    await this.#parts.dataFile?.close()
+  }
+}

@@ -1,0 +1,299 @@
+import {
+  divideUp,
+  type IoOptions,
+  isWritable,
+  type Storage,
+  viewOf,
+  type WritableStorage,
+  writeU64BE,
+} from '@img/core'
+import { ClusterAllocator, type ClusterSpan } from './allocate.js'
+import { markBitmapsInUse } from './bitmap-in-use.js'
+import { qcow2Error } from './errors.js'
+import { bitmapsExtension } from './extensions.js'
+import { Autoclear, Incompatible, writeFeatures } from './features.js'
+import type { Header } from './header.js'
+import type { MappedImage } from './mapping.js'
+import { RefcountStore } from './refcount-store.js'
+import type { Snapshot } from './snapshot.js'
+import { L1_PAGE_ENTRIES, type L1Table, type TablePart } from './tables.js'
+import { WriteGuard } from './write-guard.js'
+import { pointedAt } from './write-l2.js'
+
+/** Bytes of changed metadata, and clusters waiting to be freed, that are gathered before they are written. */
+const MAX_CHANGED_BYTES = 8 * 1024 * 1024
+const MAX_PENDING_FREES = 65536
+
+/**
+ * An image opened for writing: its metadata, changed in memory and written by `commit` in an order that survives a power
+ * cut. Only one change at a time may go on.
+ */
+export class WritableImage {
+  readonly image: MappedImage
+  readonly storage: WritableStorage
+  readonly clusterSize: number
+  /** Guest data is in an external data file, at its guest offset. */
+  readonly external: boolean
+  /** That file is kept readable as a raw image. */
+  readonly rawData: boolean
+  readonly hasBacking: boolean
+  readonly refcounts: RefcountStore
+  readonly guard: WriteGuard
+  readonly allocator: ClusterAllocator
+  l1: L1Table
+  snapshots: readonly Snapshot[]
+  /** L2 tables, by byte offset, that the L1 table in the file does not point at yet. */
+  readonly #fresh = new Set<number>()
+  /** Taken for data that core is writing; not mapped yet. */
+  #unmapped: ClusterSpan | undefined
+  #begun = false
+
+  private constructor(
+    image: MappedImage,
+    storage: WritableStorage,
+    l1: L1Table,
+    snapshots: readonly Snapshot[],
+    refcounts: RefcountStore,
+  ) {
+    const { header } = image
+    this.image = image
+    this.storage = storage
+    this.l1 = l1
+    this.snapshots = snapshots
+    this.refcounts = refcounts
+    this.clusterSize = 2 ** header.clusterBits
+    this.external = header.incompatibleFeatures.has(Incompatible.dataFile)
+    this.rawData = header.autoclearFeatures.has(Autoclear.rawDataFile)
+    this.hasBacking = header.backingFile !== undefined
+    this.guard = new WriteGuard(this.clusterSize, storage.label)
+    this.allocator = new ClusterAllocator(
+      refcounts,
+      this.guard,
+      this.clusterSize,
+      2 ** header.refcountOrder,
+      storage.label,
+    )
+  }
+
+  /**
+   * Prepares an opened image for changes. Writes nothing.
+   * @throws {ImageError} IMG_READ_ONLY, IMG_CORRUPT, IMG_TRUNCATED.
+   */
+  static async open(
+    image: MappedImage,
+    l1: L1Table,
+    snapshots: readonly Snapshot[],
+    options?: IoOptions,
+  ): Promise<WritableImage> {
+    const storage = writable(image.storage)
+    writable(image.data)
+    const refcounts = await RefcountStore.open(storage, image.header, options)
+    return new WritableImage(image, storage, l1, snapshots, refcounts)
+  }
+
+  get header(): Header {
+    return this.image.header
+  }
+
+  /** Where guest data goes. */
+  get writableData(): WritableStorage {
+    return writable(this.image.data)
+  }
+
+  /**
+   * To be called before every change. The first time it takes stock of where metadata lies, clears autoclear bits that
+   * are not known here, and marks enabled bitmaps, which writes would make wrong. Gives back what a failed write had
+   * taken, and commits where much has gathered.
+   */
+  async begin(): Promise<void> {
+    if (!this.#begun) {
+      await this.#registerMetadata()
+      await this.#announceChanges()
+      this.#begun = true
+    }
+    await this.#abandon()
+    const { cache } = this.image
+    const changed =
+      this.refcounts.dirtyBlocks * Math.min(this.clusterSize, 65536) + cache.pinned * cache.sliceBytes
+    if (
+      changed > MAX_CHANGED_BYTES ||
+      cache.pinned * 2 > cache.capacity ||
+      this.allocator.pendingFrees > MAX_PENDING_FREES
+    ) {
+      await this.commit()
+    }
+  }
+
+  /** Remembers clusters that are given back unless `mapped` follows. */
+  expect(span: ClusterSpan): void {
+    this.#unmapped = span
+  }
+
+  /** What was expected is part of the mapping now. */
+  mapped(): void {
+    this.#unmapped = undefined
+  }
+
+  /** Says that an L2 table is new: nothing in the file points at it. */
+  addFresh(table: number): void {
+    this.#fresh.add(table)
+  }
+
+  /**
+   * Writes all that changed: refcounts and new tables; then, once these and all data are durable, what points at them;
+   * then, once that is durable, the refcounts of what was freed. The last step is durable after the next flush.
+   */
+  async commit(options?: IoOptions): Promise<void> {
+    await this.#abandon()
+    const { refcounts, l1, allocator, storage } = this
+    const { cache, data } = this.image
+    await refcounts.writeBlocks(options)
+    for (const part of cache.changed()) {
+      if (!this.#fresh.has(part.slice - (part.slice % this.clusterSize))) continue
+      await this.#put('active L2 table', part.offset, part.bytes, options)
+      cache.written(part.slice)
+    }
+    if (data !== storage) await data.flush?.(options)
+    const parts = [...cache.changed()]
+    if (refcounts.tableDirty || parts.length > 0 || l1.changes > 0) await storage.flush(options)
+    if (refcounts.tableDirty) await this.#commitRefcountTable(options)
+    for (const part of parts) {
+      await this.#put('active L2 table', part.offset, part.bytes, options)
+      cache.written(part.slice)
+    }
+    for (const { offset, bytes } of l1.changed()) await this.#put('active L1 table', offset, bytes, options)
+    l1.written()
+    this.#fresh.clear()
+    cache.unpin()
+    if (allocator.pendingFrees > 0) await this.#commitFrees(options)
+  }
+
+  /**
+   * Writes a part of the header.
+   * @param fields what it makes of the header in memory
+   */
+  async patchHeader(
+    at: number,
+    bytes: Uint8Array,
+    fields: Partial<Header>,
+    options?: IoOptions,
+  ): Promise<void> {
+    await this.storage.write(at, bytes, options)
+    this.image.header = { ...this.header, ...fields }
+  }
+
+  /** The page of the L1 table with an entry, loaded. */
+  async l1Page(index: number): Promise<TablePart> {
+    const pageIndex = Math.floor(index / L1_PAGE_ENTRIES)
+    for (;;) {
+      const page = this.l1.page(pageIndex)
+      if (page !== undefined) return page
+      await this.l1.load(pageIndex)
+    }
+  }
+
+  async #commitRefcountTable(options?: IoOptions): Promise<void> {
+    const { refcounts, storage } = this
+    const moved = await refcounts.writeTable(options)
+    await storage.flush(options)
+    if (moved) {
+      const bytes = new Uint8Array(12)
+      writeU64BE(viewOf(bytes), 0, refcounts.tableOffset)
+      viewOf(bytes).setUint32(8, refcounts.tableClusters)
+      const fields = {
+        refcountTableOffset: refcounts.tableOffset,
+        refcountTableClusters: refcounts.tableClusters,
+      }
+      await this.patchHeader(48, bytes, fields, options)
+      await storage.flush(options)
+    }
+    refcounts.tableWritten()
+  }
+
+  async #commitFrees(options?: IoOptions): Promise<void> {
+    await this.storage.flush(options)
+    const spans = await this.allocator.applyFrees()
+    await this.refcounts.writeBlocks(options)
+    for (const { first, count } of spans) {
+      const end = Math.min((first + count) * this.clusterSize, this.storage.size)
+      const offset = first * this.clusterSize
+      this.image.cache.forget(offset, end - offset)
+      if (end > offset) await this.storage.discard?.(offset, end - offset, options)
+    }
+  }
+
+  async #put(
+    kind: 'active L1 table' | 'active L2 table',
+    offset: number,
+    bytes: Uint8Array,
+    options?: IoOptions,
+  ): Promise<void> {
+    this.guard.assertKind(kind, offset, bytes.length)
+    await this.storage.write(offset, bytes, options)
+  }
+
+  async #abandon(): Promise<void> {
+    const span = this.#unmapped
+    this.#unmapped = undefined
+    if (span !== undefined) await this.allocator.release(span)
+  }
+
+  async #registerMetadata(): Promise<void> {
+    const { guard, header, clusterSize, refcounts, storage } = this
+    guard.add('header', 0, clusterSize)
+    guard.add('active L1 table', header.l1TableOffset, header.l1Size * 8)
+    guard.add('refcount table', refcounts.tableOffset, refcounts.tableClusters * clusterSize)
+    for (const offset of refcounts.blockOffsets()) guard.add('refcount block', offset, clusterSize)
+    if (header.nbSnapshots > 0) guard.add('snapshot table', header.snapshotsOffset, 1)
+    for (const { l1TableOffset, l1Size } of this.snapshots) {
+      guard.add('L1 table of a snapshot', l1TableOffset, l1Size * 8)
+    }
+    const bitmaps = bitmapsExtension(header.extensions, storage.label)
+    if (bitmaps !== undefined && header.autoclearFeatures.has(Autoclear.bitmaps)) {
+      guard.add('bitmap directory', bitmaps.directoryOffset, bitmaps.directorySize)
+    }
+    for await (const { offset } of this.activeTables()) guard.add('active L2 table', offset, clusterSize)
+  }
+
+  /**
+   * The L2 tables of the active disk: index in the L1 table and byte offset. Damaged entries are left out: they are an
+   * error for whoever uses them.
+   */
+  async *activeTables(): AsyncGenerator<{ readonly index: number; readonly offset: number }> {
+    const { l1, clusterSize } = this
+    for (let first = 0; first < l1.entries; first += L1_PAGE_ENTRIES) {
+      const page = await this.l1Page(first)
+      for (let at = 0; at < page.length; at += 2) {
+        const offset = pointedAt(page, at)
+        if (offset > 0 && offset % clusterSize === 0) yield { index: first + at / 2, offset }
+      }
+    }
+  }
+
+  async #announceChanges(): Promise<void> {
+    const { header, storage, image } = this
+    const kept = new Set(
+      [Autoclear.bitmaps, Autoclear.rawDataFile].filter((bit) => header.autoclearFeatures.has(bit)),
+    )
+    let changed = await markBitmapsInUse(storage, header)
+    if (kept.size !== header.autoclearFeatures.size) {
+      const bytes = new Uint8Array(8)
+      writeFeatures(viewOf(bytes), 0, kept)
+      await this.patchHeader(88, bytes, { autoclearFeatures: kept })
+      changed = true
+    }
+    if (changed) await storage.flush()
+    // Mapped parts of a raw data file must lie in it.
+    if (this.rawData && image.data.size < header.size) await writable(image.data).truncate(header.size)
+  }
+}
+
+function writable(storage: Storage): WritableStorage {
+  if (isWritable(storage)) return storage
+  throw qcow2Error('IMG_READ_ONLY', 'it cannot be written', storage.label)
+}
+
+/** Clusters that an L1 table of so many entries takes. */
+export function l1Clusters(entries: number, clusterSize: number): number {
+  return divideUp(entries * 8, clusterSize)
+}
