@@ -25,17 +25,25 @@ interface State {
   readonly rate: number
   /** Seconds; undefined where it cannot be told. */
   readonly left: number | undefined
-  readonly percent: number
+  /** Undefined where the end is not known. */
+  readonly percent: number | undefined
 }
 
 /** Milliseconds between two outputs. */
 const intervals = { terminal: 100, json: 250, plain: 2000 }
 type Style = keyof typeof intervals
 
-/** A meter on stderr in the mode asked for; one that does nothing where nothing is to be shown. */
-export function progressMeter(mode: ProgressMode | undefined, wanted: boolean): ProgressMeter {
+/**
+ * A meter on stderr in the mode asked for; one that does nothing where nothing is to be shown. `endless`: the total that
+ * jobs tell is only what is done, as of a pipe.
+ */
+export function progressMeter(
+  mode: ProgressMode | undefined,
+  wanted: boolean,
+  endless = false,
+): ProgressMeter {
   const style = styleOf(mode ?? (wanted ? 'auto' : 'none'))
-  return style === undefined ? { update: () => undefined, end: () => undefined } : new Meter(style)
+  return style === undefined ? { update: () => undefined, end: () => undefined } : new Meter(style, endless)
 }
 
 function styleOf(mode: ProgressMode): Style | undefined {
@@ -45,14 +53,16 @@ function styleOf(mode: ProgressMode): Style | undefined {
 
 class Meter implements ProgressMeter {
   readonly #style: Style
+  readonly #endless: boolean
   #phase: string | undefined
   #began = 0
   #due = 0
   #last: Progress | undefined
   #shown: Progress | undefined
 
-  constructor(style: Style) {
+  constructor(style: Style, endless: boolean) {
     this.#style = style
+    this.#endless = endless
   }
 
   readonly update = (progress: Progress): void => {
@@ -70,27 +80,28 @@ class Meter implements ProgressMeter {
   end(complete: boolean): void {
     const last = this.#last
     if (last === undefined) return
-    if (complete) this.#show({ ...last, done: last.total }, performance.now())
+    if (complete) this.#show({ ...last, done: last.total }, performance.now(), true)
     if (this.#style === 'terminal') printErr('\n')
     this.#last = undefined
   }
 
-  #show(progress: Progress, now: number): void {
+  #show(progress: Progress, now: number, last = false): void {
     this.#due = now + intervals[this.#style]
     const { done, phase } = progress
-    if (this.#shown?.done === done && this.#shown.phase === phase) return
+    if (this.#shown?.done === done && this.#shown.phase === phase && !(last && this.#endless)) return
     this.#shown = progress
-    const state = describe(progress, (now - this.#began) / 1000)
+    const state = describe(progress, (now - this.#began) / 1000, this.#endless && !last)
     if (this.#style === 'json') printErr(`${jsonLine(state)}\n`)
     else if (this.#style === 'plain') printErr(`${plainLine(state)}\n`)
     else printErr(`\r${fit(plainLine(state))}\u001b[K`)
   }
 }
 
-function describe(progress: Progress, elapsed: number): State {
+function describe(progress: Progress, elapsed: number, endless: boolean): State {
   const { done, total } = progress
   const rate = elapsed > 0 ? done / elapsed : 0
   const left = rate > 0 && total >= done ? (total - done) / rate : undefined
+  if (endless) return { progress, elapsed, rate, left: undefined, percent: undefined }
   return { progress, elapsed, rate, left, percent: total > 0 ? (100 * done) / total : 100 }
 }
 
@@ -99,10 +110,10 @@ export function jsonLine({ progress, elapsed, rate, left, percent }: State): str
   const { done, total, unit, phase } = progress
   return JSON.stringify({
     done,
-    total,
+    total: percent === undefined ? null : total,
     unit,
     phase,
-    percent: rounded(percent, 2),
+    percent: percent === undefined ? null : rounded(percent, 2),
     elapsed: rounded(elapsed, 3),
     rate: Math.round(rate),
     left: left === undefined ? null : rounded(left, 1),
@@ -111,7 +122,8 @@ export function jsonLine({ progress, elapsed, rate, left, percent }: State): str
 
 /** Progress for people: qemu-img's percentage, then rate and time left. */
 export function plainLine({ progress, rate, left, percent }: State): string {
-  const parts = [`    (${percent.toFixed(2)}/100%)`, progress.phase]
+  const share = percent === undefined ? humanSize(progress.done) : `(${percent.toFixed(2)}/100%)`
+  const parts = [`    ${share}`, progress.phase]
   if (rate > 0) parts.push(`${humanSize(Math.round(rate))}/s`)
   if (left !== undefined && left >= 0.5) parts.push(`${duration(left)} left`)
   return parts.join('  ')

@@ -3,6 +3,7 @@ import { img, type Outcome, runProgram, temporaryDirectory, withoutExtras } from
 import { behaviours, hasFixtures } from './support/fixtures.js'
 import { hasQemu7 } from './support/qemu.js'
 
+/** As long as the format refuses that. */
 const inPlace = 'qcow2 images cannot be changed in place yet'
 /** Command lines whose outcome is not qemu-img's, and why. Whatever stands here must really differ. */
 const differences: Readonly<Record<string, string>> = {
@@ -79,6 +80,9 @@ describe.skipIf(!hasFixtures || !hasQemu7)(
         const expected = readers.includes(verb) ? await runProgram(program, args, { cwd }) : recorded
         const outcome = await img(args, { cwd })
         if (difference === undefined) return expectSame(outcome, expected)
+        if (difference === inPlace && !/in place|does not support resize/.test(outcome.stderr)) {
+          return expectSame(outcome, expected)
+        }
         expect(() => expectSame(outcome, expected)).toThrow()
         // What comes next builds on what qemu-img did.
         if (outcome.code !== expected.code) await runProgram(program, args, { cwd })

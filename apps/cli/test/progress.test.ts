@@ -30,6 +30,17 @@ describe('progress', () => {
     expect(plainLine({ ...state, rate: 0, left: undefined, percent: 0 })).toBe('    (0.00/100%)  copy')
   })
 
+  it('where the end is not known, as of a pipe', () => {
+    const open = { ...state, left: undefined, percent: undefined }
+    expect(plainLine(open)).toBe('    1.5 GiB  copy  512 MiB/s')
+    expect(JSON.parse(jsonLine(open))).toMatchObject({
+      done: 1610612736,
+      total: null,
+      percent: null,
+      left: null,
+    })
+  })
+
   it.each([
     [0.6, '1 s'],
     [59.4, '59 s'],

@@ -1,4 +1,11 @@
-import { type DiskImage, ImageError, type ImageWriter, isPromise, type Placement } from '@img/core'
+import {
+  type DiskImage,
+  ImageError,
+  type ImageWriter,
+  isPromise,
+  type Placement,
+  type WritableStorage,
+} from '@img/core'
 
 /**
  * An image that is there already, as what `convert -n` writes into: every range is overwritten, zeros too, unless it is
@@ -6,38 +13,48 @@ import { type DiskImage, ImageError, type ImageWriter, isPromise, type Placement
  * @throws {ImageError} IMG_UNSUPPORTED where the format cannot be written in place.
  */
 export function existingWriter(image: DiskImage, isZero: boolean): ImageWriter {
+  const { write, writeZeroes } = image
+  if (write === undefined || writeZeroes === undefined) throw cannotWrite(image)
   const { map } = image.driver
-  const { write, writeZeroes, flush } = image
-  const { allocate } = map
-  if (write === undefined || writeZeroes === undefined || allocate === undefined) {
-    throw new ImageError('IMG_UNSUPPORTED', `format ${image.format.name} cannot be written in place yet`, {
-      format: image.format.name,
-      source: image.storage.label,
-    })
+  const guest = guestStorage(image)
+  const inPlace = async (offset: number, length: number): Promise<Placement> => {
+    const found = map.allocate?.(offset, length)
+    const room = isPromise(found) ? await found : found
+    if (room === undefined || room.fill !== undefined || room.publish !== undefined) throw cannotWrite(image)
+    return { storage: room.storage as WritableStorage, hostOffset: room.hostOffset, length: room.length }
   }
-  const unit = Math.max(1, map.clusterSize)
   return {
-    clusterSize: unit,
-    async place(offset: number, length: number): Promise<Placement> {
-      const found = allocate.call(map, offset, length)
-      const room = isPromise(found) ? await found : found
-      if (room.fill !== undefined || room.publish !== undefined || !('write' in room.storage)) {
-        throw new ImageError(
-          'IMG_UNSUPPORTED',
-          `format ${image.format.name} cannot be written in place yet`,
-          {
-            format: image.format.name,
-            source: image.storage.label,
-          },
-        )
-      }
-      return {
-        storage: room.storage as Placement['storage'],
-        hostOffset: room.hostOffset,
-        length: room.length,
-      }
-    },
+    clusterSize: Math.max(1, map.clusterSize),
+    // Where any range has its place already (raw), data goes there directly; otherwise the image allocates.
+    place:
+      map.clusterSize === 1 ? inPlace : (offset, length) => ({ storage: guest, hostOffset: offset, length }),
     ...(!isZero && { zero: (offset: number, length: number) => writeZeroes.call(image, offset, length) }),
-    finish: async (options) => flush?.call(image, options),
+    finish: async (options) => image.flush?.(options),
+  }
+}
+
+function cannotWrite(image: DiskImage): ImageError {
+  const { name } = image.format
+  return new ImageError('IMG_UNSUPPORTED', `format ${name} cannot be written in place`, {
+    format: name,
+    source: image.storage.label,
+  })
+}
+
+/** The guest's disk as a storage: offsets are the guest's. */
+function guestStorage(image: DiskImage): WritableStorage {
+  const refuse = (): never => {
+    throw cannotWrite(image)
+  }
+  return {
+    label: image.storage.label,
+    size: image.size,
+    read: (offset, into, options) => image.read(offset, into, options),
+    write: async (offset, bytes, options) => image.write?.(offset, bytes, options),
+    flush: async (options) => image.flush?.(options),
+    truncate: refuse,
+    slice: refuse,
+    close: () => Promise.resolve(),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
   }
 }

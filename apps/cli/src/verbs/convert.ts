@@ -64,7 +64,8 @@ export const convert: Verb = {
     }
     const args = readConvertArguments({ operands, options })
     const source = await openSource(args, context, context.signal())
-    const meter = progressMeter(args.progress, args.progressWanted && !args.quiet)
+    const endless = source.kind === 'pipe' && source.reader.size === undefined
+    const meter = progressMeter(args.progress, args.progressWanted && !args.quiet, endless)
     let complete = false
     try {
       await copy({ args, source, context, onProgress: meter.update })

@@ -54,7 +54,11 @@ export const resize: Verb = {
     try {
       const size = wanted.relative ? image.size + wanted.bytes : wanted.bytes
       checkSize(size, image.size, mode, options.shrink === true)
-      if (image.resize === undefined) throw new Failure('Image format driver does not support resize')
+      if (image.resize === undefined) {
+        throw new Failure('Image format driver does not support resize', {
+          hint: `format ${image.format.name} cannot be resized by the plugin that is installed`,
+        })
+      }
       await image.resize(size, { shrink: options.shrink === true, preallocation: mode })
     } finally {
       await image.close()
