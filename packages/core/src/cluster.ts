@@ -60,7 +60,8 @@ export interface Allocation {
   readonly length: number
   /**
    * Size in bytes of the unit that must be filled whole before `publish`, because its room is new and holds garbage;
-   * absent where the guest bytes live there already and can be overwritten alone.
+   * absent where the guest bytes live there already and can be overwritten alone. Units start at multiples of it in the
+   * guest's disk; the room extends to both ends of the units that the guest bytes touch.
    */
   readonly fill?: number | undefined
   /** Makes the mapping point at the new room. Called once its data is written. */
@@ -70,6 +71,9 @@ export interface Allocation {
 /**
  * The cluster abstraction: where guest ranges live. A driver implements it; core does all reading, writing,
  * copy-on-write and decompression on top. Offsets are the guest's, in bytes, within the virtual size.
+ *
+ * Changes come one at a time: an allocation with the filling of its room and its `publish`, a zero, a discard, a flush. Lookups
+ * may come at any moment, also between an allocation and its `publish`, and have to tell the state before it.
  */
 export interface ClusterMap {
   /** Bytes in the unit of allocation: qcow2 cluster, VMDK grain, VDI block, LVM extent. */
@@ -85,6 +89,10 @@ export interface ClusterMap {
   zero?(offset: number, length: number, options?: ZeroOptions): MaybePromise<void>
   /** Gives whole clusters back. They read as zeros, or as the backing file where the format cannot say zero. */
   discard?(offset: number, length: number, options?: IoOptions): MaybePromise<void>
-  /** Writes cached metadata, in an order that survives a power cut. */
+  /**
+   * Writes cached metadata, in an order that survives a power cut. Data given room since the last flush has been handed to
+   * the storage, but is not flushed: what makes the mapping point at it needs a flush of the storage before. Core flushes
+   * the image's storage once this is done.
+   */
   flush?(options?: IoOptions): MaybePromise<void>
 }

@@ -80,6 +80,7 @@ export interface Driver {
    * or as marked data runs (an image whose clusters are preallocated). Absent: only on demand, as marked data runs.
    */
   readonly holes?: 'zero' | 'mark' | undefined
+  /** What the image tells of itself beside its size, from metadata alone. */
   info(options?: IoOptions): MaybePromise<FormatInfo>
   readonly snapshots?: SnapshotStore<Driver> | undefined
   readonly bitmaps?: BitmapStore | undefined
@@ -89,7 +90,10 @@ export interface Driver {
    * @throws {ImageError} IMG_CORRUPT where it is another.
    */
   checkBacking?(backing: DiskImage, options?: IoOptions): MaybePromise<void>
-  /** Changes the virtual size; afterwards `size` tells the new one. */
+  /**
+   * Changes the virtual size; afterwards `size` tells the new one. Writes metadata as safely as `ClusterMap.flush`, and flushes
+   * the storage itself. Core asked for leave to shrink, and zeroes what the last cluster held beyond the old size.
+   */
   resize?(size: number, options: ResizeOptions): Promise<void>
   /** Closes what it opened beside the storage given to `open`. */
   close?(): Promise<void>
@@ -134,6 +138,7 @@ export interface CreateContext extends IoOptions {
   createReference(reference: Reference): Promise<WritableStorage>
   /** For `stream`: compresses one unit, elsewhere (worker threads). Absent: the format does it here. */
   readonly compress?: Compress | undefined
+  /** Something the user should know that is no error. */
   warn(message: string): void
 }
 
@@ -209,6 +214,7 @@ export interface StreamPiece {
 export interface StreamReader {
   /** Virtual size in bytes, where it is known before the end. */
   readonly size?: number | undefined
+  /** What the disk holds, in order. Called once. */
   pieces(): AsyncIterable<StreamPiece>
   /** Virtual size in bytes, known once `pieces` has ended. */
   finalSize(): number
@@ -267,6 +273,7 @@ export interface Format {
   stream?(sink: ForwardSink, source: StreamSource, spec: CreateSpec, context: CreateContext): Promise<void>
   /** Reads a disk from a pipe. */
   readStream?(input: AsyncIterable<Uint8Array>, options: IoOptions & { label: string }): Promise<StreamReader>
+  /** Tells the size of the file that a new image would take, without making it. */
   measure?(spec: MeasureSpec): Promise<Measurement>
 }
 
