@@ -54,9 +54,9 @@ describe.skipIf(images.length === 0)(
         expect(image.size).toBe(newer[file] ?? virtualSize)
         if (image.size > 1 << 30) {
           // Empty disks of 127 GiB.
-          for await (const extent of image.extents()) {
-            expect(extent).toMatchObject({ kind: 'unallocated', offset: 0, length: image.size })
-          }
+          const extents = []
+          for await (const extent of image.extents()) extents.push(extent)
+          expect(extents).toEqual([{ kind: 'unallocated', offset: 0, length: image.size, depth: 0 }])
           return
         }
         const read = await content(image)
