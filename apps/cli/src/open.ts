@@ -41,7 +41,9 @@ export async function openNamed(name: string, options: OpenArguments, context: C
     const format = await namedFormat(parsed?.format ?? options.format, context, (text) => {
       throw new Failure(`Could not open '${name}': Unknown driver '${text}'`, { exit, hint: formatsHint })
     })
-    const storage = await openFileStorage(path, { writable, ...(shared && { lock: 'shared' as const }) })
+    // A look takes no lock, which on most machines spares loading the native binding.
+    const lock = shared ? 'shared' : inspect === true ? 'look' : undefined
+    const storage = await openFileStorage(path, { writable, lock })
     return await openImage(storage, {
       registry,
       format,

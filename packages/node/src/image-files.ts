@@ -51,6 +51,7 @@ export interface ConvertFileOptions extends ConvertOptions {
   readonly registry?: FormatRegistry | undefined
   /** Wait until the new image is on disk before it gets its name. Default false, as `qemu-img convert`. */
   readonly flush?: boolean | undefined
+  /** Told what the user should know that is no error. */
   readonly onWarning?: ((message: string) => void) | undefined
 }
 

@@ -15,6 +15,7 @@ import type { FileStorage } from './file-storage.js'
 import {
   blockDeviceSize,
   type ImageLock,
+  imageLocksExist,
   isReadOnlyDevice,
   type LockMode,
   lockImage,
@@ -32,10 +33,10 @@ export interface FileStorageOptions extends NativeOptions {
   readonly mode?: number | undefined
   /**
    * Which lock to take, so that nobody changes meanwhile what is read, or touches what is written: by default `read`, or
-   * `write` where `writable`. `shared`: others may do what they like (qemu-img's `-U`), only for reading.
-   * `none`: no lock.
+   * `write` where `writable`. `shared`: others may do what they like (qemu-img's `-U`), only for reading. `look`: refused
+   * as for `read`, but nothing is locked: for a look that is over at once. `none`: no lock.
    */
-  readonly lock?: LockMode | 'shared' | 'none' | undefined
+  readonly lock?: LockMode | 'shared' | 'look' | 'none' | undefined
   /** For messages. Default: the path. */
   readonly label?: string | undefined
 }
@@ -132,8 +133,7 @@ function checkKind(stats: Stats, source: string): void {
 
 function takeLock(fd: number, writable: boolean, options: FileStorageOptions): ImageLock | undefined {
   const { lock = writable ? 'write' : 'read', native } = options
-  if (lock === 'none') return undefined
-  return lock === 'shared'
-    ? lockImage(fd, 'read', { shareAll: true, native })
-    : lockImage(fd, lock, { native })
+  if (lock === 'none' || (lock === 'look' && !imageLocksExist())) return undefined
+  if (lock === 'shared') return lockImage(fd, 'read', { shareAll: true, native })
+  return lockImage(fd, lock === 'look' ? 'read' : lock, { native })
 }

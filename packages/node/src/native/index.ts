@@ -12,4 +12,5 @@ export {
   lockImage,
 } from './locks.js'
 export { type PreallocateMode, type PreallocateOptions, preallocate, preallocateSync } from './preallocate.js'
+export { imageLocksExist } from './proc-locks.js'
 export { discardRange, punchHole, type ZeroMethod, type ZeroRangeOptions, zeroRange } from './punch.js'
