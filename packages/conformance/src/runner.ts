@@ -5,6 +5,7 @@ import { ConformanceError, tell } from './fault.js'
  * @example formatConformance({ describe, it }, { format })
  */
 export interface Runner {
+  /** Defines a group; `body` defines what is in it. */
   describe(name: string, body: () => void): unknown
   /** `timeout`: milliseconds; runners that take it elsewhere are told in their own way. */
   it(name: string, body: () => Promise<void>, timeout?: number): unknown

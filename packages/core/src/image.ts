@@ -33,6 +33,7 @@ export interface DiskImage extends BlockDevice {
   readonly backing?: DiskImage | undefined
   /** Why data cannot be read, where it cannot. */
   readonly unreadable?: ImageError | undefined
+  /** What there is to tell, from metadata alone. Opens no reference. */
   info(): Promise<ImageInfo>
   /** Present where the format has internal snapshots. */
   readonly snapshots?: SnapshotStore<DiskImage> | undefined

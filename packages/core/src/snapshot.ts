@@ -34,6 +34,7 @@ export interface SnapshotStore<T> {
   create?(name: string, options?: IoOptions): Promise<SnapshotInfo>
   /** Makes the disk what it was. */
   apply?(idOrName: string, options?: IoOptions): Promise<void>
+  /** Removes a snapshot and gives back the room that nothing else uses. */
   delete?(idOrName: string, options?: IoOptions): Promise<void>
 }
 

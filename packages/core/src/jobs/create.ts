@@ -15,6 +15,7 @@ export interface CreateOptions extends IoOptions {
   readonly compress?: boolean | undefined
   /** Opens files that the image is to name, and makes files that belong to it. Default: refused. */
   readonly references?: ReferenceResolver | undefined
+  /** Told what the user should know that is no error. */
   readonly onWarning?: ((message: string) => void) | undefined
 }
 

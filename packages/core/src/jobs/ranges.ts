@@ -16,6 +16,7 @@ export interface RangeOptions extends IoOptions {
   readonly scan?: boolean | undefined
   /** Everything is data. */
   readonly keepZeros?: boolean | undefined
+  /** Told how many bytes of the disk have been looked at. */
   readonly onProgress?: ((done: number) => void) | undefined
 }
 

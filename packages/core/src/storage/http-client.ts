@@ -11,7 +11,7 @@ import { type HttpTarget, headersFor } from './http-target.js'
 import { Limiter } from './limiter.js'
 import { type RetryOptions, withRetries } from './retry.js'
 
-/** What a {@link RangeClient} needs of `fetch`. */
+/** What requests for ranges need of `fetch`. */
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>
 
 /** How a {@link RangeClient} asks. */

@@ -1,0 +1,30 @@
+/**
+ * What a package costs a web page: bundled, minified, compressed with brotli, without @img/core where it is a peer. Limits are a
+ * tenth above what the sizes were when they were set; raise one with a reason in the commit.
+ * @type {readonly [name: string, path: string, limit: string, extra?: { ignore?: string[], platform?: string }][]}
+ */
+const limits = [
+  ['@img/core', 'core/dist/index.js', '24 kB', { ignore: ['@hpcc-js/wasm-zstd', 'pako'] }],
+  ['@img/core with its codecs, which are loaded when needed', 'core/dist/index.js', '235 kB'],
+  ['@img/raw', 'raw/dist/index.js', '1.7 kB'],
+  ['@img/raw/format', 'raw/dist/format.js', '1.7 kB'],
+  ['@img/qcow2', 'qcow2/dist/index.js', '25 kB'],
+  ['@img/qcow2/format', 'qcow2/dist/format.js', '25 kB'],
+  ['@img/conformance', 'conformance/dist/index.js', '28 kB'],
+  ['@img/node', 'node/dist/index.js', '13 kB', { platform: 'node' }],
+]
+
+export default limits.map(([name, path, limit, { platform = 'browser', ...extra } = {}]) => ({
+  name,
+  path: `../../packages/${path}`,
+  limit,
+  // What is loaded only where it is needed is measured with the package: all of it is there to be loaded.
+  ignore: path.startsWith('core/') ? [] : ['@img/core', 'fast-check', 'koffi'],
+  modifyEsbuildConfig: (/** @type {object} */ config) => ({
+    ...config,
+    platform,
+    format: 'esm',
+    logLevel: 'error',
+  }),
+  ...extra,
+}))
