@@ -67,7 +67,7 @@ async function use(plugin) {
   await img('compare', '-f', 'raw', 'disk.raw', 'a.myformat')
   await img('convert', '-O', 'qcow2', 'a.myformat', 'b.qcow2')
   await img('convert', '-O', 'my-format', 'b.qcow2', 'c.myformat')
-  await img('compare', '-s', 'a.myformat', 'c.myformat')
+  await img('compare', 'a.myformat', 'c.myformat')
   const info = JSON.parse((await img('info', '--output=json', 'a.myformat')).stdout)
   assert(
     info.format === 'my-format' && info['virtual-size'] === (4 << 20) + 1536,
