@@ -11,8 +11,8 @@ export interface ClearedRange {
   readonly length: number
   /** What their entries say afterwards: that they read as zeros, or nothing. */
   readonly content: 'zero' | 'unallocated'
-  /** Room is kept where there is some. */
-  readonly keep: boolean
+  /** Which clusters keep their room: all that have some, those that are zero already, or none. */
+  readonly keep: 'all' | 'zero' | 'none'
 }
 
 /** Gives up the content of clusters, and their room where it is not to be kept. */
@@ -27,7 +27,7 @@ export async function clearRange(
   await target.begin()
   if (target.rawData) await zeroDataFile(target, range, options)
   // The raw file keeps its place for everything.
-  const keep = range.keep || target.rawData
+  const keep = target.rawData ? 'all' : range.keep
   // Without a backing file what is not mapped reads as zeros already.
   const skips = range.content === 'unallocated' || !target.hasBacking
   const end = Math.ceil((offset + length) / clusterSize)
@@ -50,7 +50,7 @@ interface ClearedEntries {
   readonly cluster: number
   readonly count: number
   readonly content: 'zero' | 'unallocated'
-  readonly keep: boolean
+  readonly keep: ClearedRange['keep']
 }
 
 /** Clears entries of one slice. */
@@ -64,9 +64,9 @@ async function clearEntries(
   const frees: { readonly offset: number; readonly length: number }[] = []
   for (let i = 0; i < count; i++) {
     const entry = l2.decode(place, i, cluster)
-    if (isClear(entry, content, keep, target.hasBacking)) continue
+    if (isClear(entry, content, keep !== 'none', target.hasBacking)) continue
     const at = place.at + i * l2.words
-    const stays = keep && content === 'zero' && entry.kind !== 'compressed' && entry.host >= 0
+    const stays = keep === 'all' && content === 'zero' && entry.kind !== 'compressed' && entry.host >= 0
     const high = stays ? (place.words[at] as number) : 0
     const low = stays ? (place.words[at + 1] as number) : 0
     const zero = content === 'zero'
@@ -105,6 +105,7 @@ async function zeroDataFile(target: WritableImage, range: ClearedRange, options?
   const { data, header } = target.image
   const length = Math.min(range.length, header.size - range.offset)
   if (length <= 0) return
-  if (data.writeZeroes) await data.writeZeroes(range.offset, length, { ...options, unmap: !range.keep })
+  if (data.writeZeroes)
+    await data.writeZeroes(range.offset, length, { ...options, unmap: range.keep !== 'all' })
   else await fillZeros(target.writableData, range.offset, length, options ?? {})
 }

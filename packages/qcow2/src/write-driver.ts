@@ -1,7 +1,8 @@
-import type { Driver, IoOptions, OpenContext } from '@img/core'
+import { alignDown, type Driver, type IoOptions, type OpenContext, type ResizeOptions } from '@img/core'
 import { readBitmapInfo } from './bitmap-info.js'
 import { type DriverParts, openSnapshot } from './driver.js'
 import { describeImage } from './info.js'
+import { SECTOR } from './limits.js'
 import { checkSnapshot, snapshotStore } from './snapshot.js'
 import { L1Table } from './tables.js'
 import { WritableImage } from './write-image.js'
@@ -36,27 +37,44 @@ class WritableDriver implements Driver {
   readonly bitmaps?: NonNullable<Driver['bitmaps']>
   readonly #parts: DriverParts
   readonly #target: WritableImage
-  #size: number
 
   constructor(parts: DriverParts, target: WritableImage, map: WritableMap) {
     this.#parts = parts
     this.#target = target
-    this.#size = parts.size
     this.map = map
     this.backing = parts.backing
     this.holes = parts.holes
     if (target.header.version === 3) {
       this.bitmaps = { list: (options) => readBitmapInfo(target.storage, target.header, options) }
     }
-    this.snapshots = snapshotStore(
-      () => target.snapshots,
-      target.storage.label,
-      (chosen) => openSnapshot(parts, chosen),
-    )
+    this.snapshots = {
+      ...snapshotStore(
+        () => target.snapshots,
+        target.storage.label,
+        (chosen) => openSnapshot(parts, chosen),
+      ),
+      async create(name, options) {
+        const { createSnapshot } = await import('./snapshot-write.js')
+        return createSnapshot(target, map, name, options)
+      },
+      async apply(idOrName, options) {
+        const { applySnapshot } = await import('./snapshot-write.js')
+        await applySnapshot(target, map, idOrName, options)
+      },
+      async delete(idOrName, options) {
+        const { deleteSnapshot } = await import('./snapshot-write.js')
+        await deleteSnapshot(target, map, idOrName, options)
+      },
+    }
   }
 
   get size(): number {
-    return this.#size
+    return alignDown(this.#target.header.size, SECTOR)
+  }
+
+  async resize(size: number, options: ResizeOptions): Promise<void> {
+    const { resizeImage } = await import('./resize.js')
+    await resizeImage(this.#target, this.map, size, options)
   }
 
   info(options?: IoOptions): ReturnType<typeof describeImage> {

@@ -182,6 +182,29 @@ export class WritableImage {
     this.image.header = { ...this.header, ...fields }
   }
 
+  /**
+   * Makes everything durable, then points the header at another L1 table in one write.
+   * @param size virtual size in bytes
+   */
+  async switchL1(size: number, l1: L1Table, options?: IoOptions): Promise<void> {
+    await this.settle(options)
+    const bytes = new Uint8Array(24)
+    const view = viewOf(bytes)
+    writeU64BE(view, 0, size)
+    view.setUint32(8, this.header.cryptMethod)
+    view.setUint32(12, l1.entries)
+    writeU64BE(view, 16, l1.offset)
+    await this.patchHeader(24, bytes, { size, l1Size: l1.entries, l1TableOffset: l1.offset }, options)
+    await this.storage.flush(options)
+    this.l1 = l1
+  }
+
+  /** Commits, and waits until that is durable. */
+  async settle(options?: IoOptions): Promise<void> {
+    await this.commit(options)
+    await this.storage.flush(options)
+  }
+
   /** The page of the L1 table with an entry, loaded. */
   async l1Page(index: number): Promise<TablePart> {
     const pageIndex = Math.floor(index / L1_PAGE_ENTRIES)
@@ -244,7 +267,7 @@ export class WritableImage {
     guard.add('active L1 table', header.l1TableOffset, header.l1Size * 8)
     guard.add('refcount table', refcounts.tableOffset, refcounts.tableClusters * clusterSize)
     for (const offset of refcounts.blockOffsets()) guard.add('refcount block', offset, clusterSize)
-    if (header.nbSnapshots > 0) guard.add('snapshot table', header.snapshotsOffset, 1)
+    if (header.nbSnapshots > 0) guard.add('snapshot table', header.snapshotsOffset, snapshotTableBytes(this))
     for (const { l1TableOffset, l1Size } of this.snapshots) {
       guard.add('L1 table of a snapshot', l1TableOffset, l1Size * 8)
     }
@@ -291,6 +314,15 @@ export class WritableImage {
 function writable(storage: Storage): WritableStorage {
   if (isWritable(storage)) return storage
   throw qcow2Error('IMG_READ_ONLY', 'it cannot be written', storage.label)
+}
+
+/** Bytes of the snapshot table, without padding behind the last entry. */
+export function snapshotTableBytes({
+  header,
+  snapshots,
+}: Pick<WritableImage, 'header' | 'snapshots'>): number {
+  const last = snapshots.at(-1)
+  return last === undefined ? 0 : last.entry.offset + last.entry.length - header.snapshotsOffset
 }
 
 /** Clusters that an L1 table of so many entries takes. */

@@ -39,7 +39,12 @@ export class WritableMap extends Qcow2Map {
     if (header.version === 2 && hasBacking) return
     const content = header.version === 2 ? 'unallocated' : 'zero'
     this.zero = (offset, length, options) =>
-      clearRange(target, this.#l2, { offset, length, content, keep: options?.unmap === false }, options)
+      clearRange(
+        target,
+        this.#l2,
+        { offset, length, content, keep: options?.unmap === false ? 'all' : 'zero' },
+        options,
+      )
   }
 
   /** The editor of L2 tables. */
@@ -76,7 +81,7 @@ export class WritableMap extends Qcow2Map {
   /** Version 3 says zero for what is discarded, so that it never shows what a backing file holds. */
   discard(offset: number, length: number, options?: IoOptions): Promise<void> {
     const content = this.#target.header.version === 2 ? 'unallocated' : 'zero'
-    return clearRange(this.#target, this.#l2, { offset, length, content, keep: false }, options)
+    return clearRange(this.#target, this.#l2, { offset, length, content, keep: 'none' }, options)
   }
 
   flush(options?: IoOptions): Promise<void> {

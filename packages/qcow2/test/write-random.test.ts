@@ -68,9 +68,11 @@ describe.skipIf(!hasQemu)('random changes, judged by QEMU (skipped without qemu-
 
 async function change(run: WriteRun): Promise<void> {
   const pick = run.next()
-  if (pick < 0.45) return run.write()
-  if (pick < 0.6) return run.writeZeroes()
-  if (pick < 0.72) return run.discard()
-  if (pick < 0.85) return run.qemuWrite()
+  if (pick < 0.4) return run.write()
+  if (pick < 0.5) return run.writeZeroes()
+  if (pick < 0.6) return run.discard()
+  if (pick < 0.7) return run.qemuWrite()
+  if (pick < 0.78) return run.resize()
+  if (pick < 0.92) return run.snapshot()
   await run.disk?.flush?.()
 }

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type DiskImage, openImage, type ReferenceResolver } from '@img/core'
@@ -121,6 +121,11 @@ export class WriteRun {
     return this.model.length
   }
 
+  /** Refcounts of 2 bits go to 3, and applying one counts both what the disk was and what it becomes. */
+  get #mostSnapshots(): number {
+    return this.#case.options.includes('refcount_bits=2') ? 1 : 2
+  }
+
   async write(): Promise<void> {
     const { offset, length } = this.range()
     const bytes = new Uint8Array(length)
@@ -163,11 +168,70 @@ export class WriteRun {
     this.model.fill(zero ? 0 : byte, offset, offset + length)
   }
 
+  /** Makes the disk larger or smaller, here or by qemu-img. */
+  async resize(): Promise<void> {
+    if (this.#v2 && this.snapshots.size > 0) return
+    const size = 512 * Math.ceil(((0.5 + this.next()) * this.#case.size) / 512)
+    const shrink = size < this.size
+    // Growing by qemu-img shows again what a cut cluster held behind the old end.
+    const byQemu = this.next() < 0.3 && (shrink || this.size % this.clusterSize === 0)
+    this.log.push(`resize ${size}${byQemu ? ' by qemu-img' : ''}`)
+    if (byQemu) {
+      await this.close()
+      must('qemu-img', 'resize', '-q', '-f', 'qcow2', ...(shrink ? ['--shrink'] : []), this.path, `${size}`)
+    } else {
+      const preallocation = !shrink && this.next() < 0.4 ? 'metadata' : undefined
+      await (await this.open()).resize?.(size, { shrink, preallocation })
+    }
+    const model = new Uint8Array(size)
+    model.set(this.model.subarray(0, size))
+    this.model = model
+    if (size <= this.#backing.length) return
+    const backing = new Uint8Array(size)
+    backing.set(this.#backing)
+    this.#backing = backing
+  }
+
+  /** Takes, applies or deletes an internal snapshot, here or by qemu-img. */
+  async snapshot(): Promise<void> {
+    if (this.#case.noSnapshots === true) return
+    const names = [...this.snapshots.keys()]
+    const name = names[Math.floor(this.next() * names.length)]
+    const pick = this.next()
+    const byQemu = this.next() < 0.4
+    const [verb, flag] =
+      name === undefined || (pick < 0.4 && names.length < this.#mostSnapshots)
+        ? (['create', '-c'] as const)
+        : pick < 0.7
+          ? (['apply', '-a'] as const)
+          : (['delete', '-d'] as const)
+    const target = verb === 'create' ? `s${this.log.length}` : (name as string)
+    this.log.push(`snapshot ${verb} ${target}${byQemu ? ' by qemu-img' : ''}`)
+    if (byQemu) {
+      await this.close()
+      must('qemu-img', 'snapshot', flag, target, this.path)
+    } else {
+      await (await this.open()).snapshots?.[verb]?.(target)
+    }
+    if (verb === 'create') this.snapshots.set(target, this.model.slice())
+    else if (verb === 'delete') this.snapshots.delete(target)
+    else this.model = (this.snapshots.get(target) as Uint8Array).slice()
+  }
+
   /** Compares with the model, here, as qemu-img sees it, and by its check. */
   async judge(): Promise<void> {
     this.compare(await content(await this.open()), 'disk')
+    for (const [name, expected] of this.snapshots) {
+      const snapshot = await (await this.open()).snapshots?.open(name)
+      if (snapshot === undefined) throw new Error('there are no snapshots')
+      this.compare(await content(snapshot), `snapshot ${name}`, expected)
+      await snapshot.close()
+    }
     await this.close()
     assertClean(this.path)
+    if (this.#case.options.includes('data_file_raw')) {
+      this.compare(new Uint8Array(readFileSync(join(this.dir, 'data.raw'))), 'raw data file')
+    }
     const raw = join(this.dir, 'model.raw')
     writeFileSync(raw, this.model)
     must('qemu-img', 'compare', '-f', 'raw', '-F', 'qcow2', raw, this.path)

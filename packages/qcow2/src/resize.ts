@@ -1,0 +1,189 @@
+import { alignUp, divideUp, ImageError, type Preallocation, type ResizeOptions } from '@img/core'
+import { readBitmapInfo } from './bitmap-info.js'
+import { ALL_SUBCLUSTERS, COPIED_HIGH, TWO32, ZERO_LOW } from './entries.js'
+import { qcow2Error } from './errors.js'
+import { fillZeros } from './fill-zeros.js'
+import { l1Entries } from './header.js'
+import { MAX_L1_BYTES, SECTOR } from './limits.js'
+import { L1Table } from './tables.js'
+import { clearRange } from './write-clear.js'
+import { l1Clusters, type WritableImage } from './write-image.js'
+import type { WritableMap } from './write-map.js'
+
+/** Bytes of an extra data field that tells the size of a snapshot's disk. Specification: Snapshots. */
+const EXTRA_WITH_SIZE = 16
+
+/**
+ * Sets the virtual size.
+ * @throws {ImageError} IMG_BAD_OPTION, IMG_UNSUPPORTED, IMG_UNSUPPORTED_SIZE; as writing.
+ */
+export async function resizeImage(
+  target: WritableImage,
+  map: WritableMap,
+  size: number,
+  options: ResizeOptions,
+): Promise<void> {
+  const { header } = target
+  await assertResizable(target, size)
+  const { preallocation = 'off' } = options
+  if (size < header.size && preallocation !== 'off') {
+    throw new ImageError('IMG_BAD_OPTION', "Preallocation can't be used for shrinking an image", {
+      format: 'qcow2',
+    })
+  }
+  if (size < header.size) await shrink(target, map, size, options)
+  else if (size > header.size) await grow(target, map, size, preallocation, options)
+}
+
+/** Refuses what would leave snapshots or bitmaps that do not fit the disk. */
+export async function assertResizable(target: WritableImage, size: number): Promise<void> {
+  const { header, storage, snapshots } = target
+  const { label } = storage
+  if (size % SECTOR !== 0) {
+    throw new ImageError('IMG_BAD_OPTION', `The new size must be a multiple of ${SECTOR}`, {
+      format: 'qcow2',
+      source: label,
+    })
+  }
+  if (l1Entries(size, header) * 8 > MAX_L1_BYTES) {
+    throw qcow2Error('IMG_UNSUPPORTED_SIZE', 'the new size needs too large an L1 table', label)
+  }
+  if (size === header.size) return
+  if (snapshots.some(({ extraData }) => extraData.length < EXTRA_WITH_SIZE)) {
+    const message = "Can't resize an image with snapshots that do not record their size"
+    throw qcow2Error('IMG_UNSUPPORTED', message, label, undefined, 'delete them first')
+  }
+  if (header.version === 2 && snapshots.length > 0) {
+    const message = "Can't resize a version 2 image which has snapshots"
+    throw qcow2Error('IMG_UNSUPPORTED', message, label, undefined, 'delete them first')
+  }
+  if (header.version === 3 && (await readBitmapInfo(storage, header)).length > 0) {
+    const message = 'resizing an image with persistent bitmaps is not supported yet'
+    throw qcow2Error(
+      'IMG_UNSUPPORTED',
+      message,
+      label,
+      undefined,
+      'remove them with `qemu-img bitmap --remove`',
+    )
+  }
+}
+
+async function grow(
+  target: WritableImage,
+  map: WritableMap,
+  size: number,
+  preallocation: Preallocation,
+  options: ResizeOptions,
+): Promise<void> {
+  await target.begin()
+  const { header, rawData } = target
+  const before = header.size
+  if (rawData) {
+    // What stood behind the end is no part of the disk.
+    if (target.image.data.size > before) await target.writableData.truncate(before, options)
+    await target.writableData.truncate(size, options)
+  }
+  const entries = l1Entries(size, header)
+  const old = target.l1
+  if (entries > old.entries) {
+    const l1 = await copyL1(target, entries, options)
+    await target.switchL1(size, l1, options)
+    map.replaceL1(l1)
+    target.guard.remove(old.offset, old.entries * 8)
+    await target.allocator.free([{ offset: old.offset, length: old.entries * 8 }])
+  } else {
+    await target.switchL1(size, old, options)
+  }
+  if (preallocation === 'off') return
+  await preallocate(target, map, before, size, preallocation, options)
+}
+
+/** A larger L1 table in a new place, with what the old one says. */
+async function copyL1(target: WritableImage, entries: number, options: ResizeOptions): Promise<L1Table> {
+  const { storage, clusterSize, l1 } = target
+  // What is in memory is to be in the copy.
+  await target.commit(options)
+  const count = l1Clusters(entries, clusterSize)
+  const offset = await target.allocator.takeAll(count)
+  target.guard.add('active L1 table', offset, count * clusterSize)
+  await fillZeros(storage, offset, count * clusterSize, options)
+  const bytes = new Uint8Array(l1.entries * 8)
+  await storage.read(l1.offset, bytes, options)
+  await storage.write(offset, bytes, options)
+  return new L1Table(storage, offset, entries)
+}
+
+/**
+ * Provides room for new guest clusters. They are marked as zero where the format can say so: the room may have been in
+ * use before.
+ */
+async function preallocate(
+  target: WritableImage,
+  map: WritableMap,
+  from: number,
+  to: number,
+  mode: Exclude<Preallocation, 'off'>,
+  options: ResizeOptions,
+): Promise<void> {
+  const { clusterSize, external, header } = target
+  const { l2 } = map
+  const data = target.writableData
+  const end = divideUp(to, clusterSize)
+  for (let cluster = divideUp(from, clusterSize); cluster < end; ) {
+    options.signal?.throwIfAborted()
+    await target.begin()
+    const place = await l2.place(cluster, options)
+    const most = Math.min(place.left, end - cluster)
+    const span = external ? { first: cluster, count: most } : await target.allocator.take(most)
+    const offset = span.first * clusterSize
+    // A data file ends with the disk.
+    const length = Math.min(span.count * clusterSize, external ? to - offset : Number.POSITIVE_INFINITY)
+    if (!external) target.expect(span)
+    if (header.version === 2 || (mode !== 'metadata' && data.preallocate === undefined)) {
+      await fillZeros(data, offset, length, options)
+    } else if (mode !== 'metadata') await data.preallocate?.(offset, length, mode, options)
+    if (data.size < offset + length) await data.truncate(offset + length, options)
+    for (let i = 0; i < span.count; i++) {
+      const at = place.at + i * l2.words
+      const host = offset + i * clusterSize
+      const low = l2.words === 2 && header.version === 3 ? ZERO_LOW : 0
+      place.words[at] = Math.floor(host / TWO32) + COPIED_HIGH
+      place.words[at + 1] = (host % TWO32) + low
+      if (l2.words === 4) place.words.set([ALL_SUBCLUSTERS, 0], at + 2)
+    }
+    l2.touch(place, span.count)
+    target.mapped()
+    cluster += span.count
+  }
+  await target.commit(options)
+}
+
+async function shrink(
+  target: WritableImage,
+  map: WritableMap,
+  size: number,
+  options: ResizeOptions,
+): Promise<void> {
+  const { header, clusterSize, allocator, storage } = target
+  const { l2 } = map
+  await target.begin()
+  const offset = alignUp(size, clusterSize)
+  const length = alignUp(header.size, clusterSize) - offset
+  if (length > 0) {
+    await clearRange(target, l2, { offset, length, content: 'unallocated', keep: 'none' }, options)
+  }
+  const last = l1Entries(header.size, header)
+  for (let index = l1Entries(size, header); index < last; index++) {
+    const table = await l2.table(index)
+    if (table.offset === 0) continue
+    await allocator.free([{ offset: table.offset, length: clusterSize }])
+    target.l1.set(index, 0, 0)
+    target.image.cache.forget(table.offset, clusterSize)
+    target.guard.remove(table.offset, clusterSize)
+  }
+  await target.switchL1(size, target.l1, options)
+  if (target.rawData) await target.writableData.truncate(size, options)
+  const end = (await allocator.usedEnd()) * clusterSize
+  if (end < storage.size) await storage.truncate(end, options)
+}
