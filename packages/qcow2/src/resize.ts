@@ -49,12 +49,15 @@ export async function assertResizable(target: WritableImage, size: number): Prom
     throw qcow2Error('IMG_UNSUPPORTED_SIZE', 'the new size needs too large an L1 table', label)
   }
   if (size === header.size) return
+  if (header.version === 2 && snapshots.length > 0) {
+    throw new ImageError('IMG_UNSUPPORTED', "Can't resize a v2 image which has snapshots", {
+      format: 'qcow2',
+      source: label,
+      hint: 'delete them first',
+    })
+  }
   if (snapshots.some(({ extraData }) => extraData.length < EXTRA_WITH_SIZE)) {
     const message = "Can't resize an image with snapshots that do not record their size"
-    throw qcow2Error('IMG_UNSUPPORTED', message, label, undefined, 'delete them first')
-  }
-  if (header.version === 2 && snapshots.length > 0) {
-    const message = "Can't resize a version 2 image which has snapshots"
     throw qcow2Error('IMG_UNSUPPORTED', message, label, undefined, 'delete them first')
   }
   if (header.version === 3 && (await readBitmapInfo(storage, header)).length > 0) {
