@@ -133,7 +133,12 @@ function checkKind(stats: Stats, source: string): void {
 
 function takeLock(fd: number, writable: boolean, options: FileStorageOptions): ImageLock | undefined {
   const { lock = writable ? 'write' : 'read', native } = options
-  if (lock === 'none' || (lock === 'look' && !imageLocksExist())) return undefined
-  if (lock === 'shared') return lockImage(fd, 'read', { shareAll: true, native })
-  return lockImage(fd, lock === 'look' ? 'read' : lock, { native })
+  if (lock === 'none') return undefined
+  if (lock === 'look') {
+    if (imageLocksExist()) lockImage(fd, 'read', { native }).unlock()
+    return undefined
+  }
+  return lock === 'shared'
+    ? lockImage(fd, 'read', { shareAll: true, native })
+    : lockImage(fd, lock, { native })
 }

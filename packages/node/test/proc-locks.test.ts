@@ -36,6 +36,7 @@ describe('a look at the locks of the machine', () => {
   it('refuses what another opening holds, and locks nothing itself', async () => {
     const path = join(directory, 'disk.raw')
     writeFileSync(path, new Uint8Array(4096))
+    const other = await openFileStorage(join(directory, 'proof.raw'), { create: true })
     const look = await openFileStorage(path, { lock: 'look' })
     const writer = await openFileStorage(path, { writable: true })
     await look.close()
@@ -43,5 +44,6 @@ describe('a look at the locks of the machine', () => {
       await expect(openFileStorage(path, { lock: 'look' })).rejects.toMatchObject({ code: 'IMG_LOCKED' })
     }
     await writer.close()
+    await other.close()
   })
 })
