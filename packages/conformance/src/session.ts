@@ -1,12 +1,13 @@
 import {
   type DiskImage,
+  type Driver,
   describe,
   ImageError,
   openImage,
   type Reference,
   type ReferenceResolver,
 } from '@img/core'
-import { check, works } from './fault.js'
+import { check, fail, works } from './fault.js'
 import type { ImageFiles } from './image-files.js'
 import type { Kit } from './kit.js'
 import { SparseBytes } from './sparse-bytes.js'
@@ -28,6 +29,9 @@ export interface SessionOptions {
   readonly signal?: AbortSignal | undefined
 }
 
+/** Far more calls than any test takes: what does not end otherwise, ends there. */
+const mostCalls = 1_000_000
+
 /** The files of one image, opened once, with a record of what was opened and a watch on what is written. */
 export class Session {
   readonly files: ImageFiles
@@ -39,6 +43,7 @@ export class Session {
   readonly main: KitStorage
   readonly #kit: Kit
   readonly #options: SessionOptions
+  #calls = 0
 
   constructor(kit: Kit, files: ImageFiles, options: SessionOptions = {}) {
     this.#kit = kit
@@ -82,6 +87,20 @@ export class Session {
     })
   }
 
+  /** Opens the driver alone, without core around it. */
+  openDriver(): Promise<Driver> {
+    const { writable = false, inspect = false, openOptions, signal } = this.#options
+    return this.#kit.format.open(this.main, {
+      options: this.#kit.openValues(openOptions),
+      writable,
+      inspect,
+      signal,
+      openReference: async (reference) =>
+        (await this.references.open(reference, this.main, { writable })).storage,
+      warn: () => undefined,
+    })
+  }
+
   /** Demands that nothing forbidden was done. */
   assertLawful(): void {
     check(this.faults.length === 0, this.faults[0] ?? '')
@@ -105,6 +124,7 @@ export class Session {
           this.faults.push(fault)
           throw new ImageError('IMG_READ_ONLY', fault)
         }
+        if (++this.#calls > mostCalls) fail(`it makes more than ${mostCalls} calls of the storage: a loop`)
         return before?.(call, file)
       },
     })

@@ -1,10 +1,8 @@
-import { fail, onlyImageError, outcome } from '../fault.js'
 import { Trial } from '../hostile/trial.js'
 import { ImageFiles } from '../image-files.js'
 import type { Kit } from '../kit.js'
 import { spread } from '../random.js'
 import type { It } from '../runner.js'
-import { Session } from '../session.js'
 import { SparseBytes } from '../sparse-bytes.js'
 import { strangers } from '../strangers.js'
 
@@ -59,10 +57,7 @@ export function hostile(kit: Kit, it: It): void {
     if (!source) return
     const trial = await Trial.of(kit, await source.specimen())
     for (const { name, bytes } of [...strangers(kit.subject.format), ...(kit.subject.others ?? [])]) {
-      const session = new Session(kit, new ImageFiles(SparseBytes.of(bytes)))
-      const opened = await outcome(() => trial.within(session, () => session.open()))
-      if (!opened.failed) fail(`${name} opens as an image of this format`)
-      onlyImageError(`opening ${name}`, opened.error)
+      await trial.refuses(new ImageFiles(SparseBytes.of(bytes)), name)
     }
     const random = kit.random('behind magic')
     for (let i = 0; i < kit.times(200); i++) {

@@ -35,7 +35,7 @@ export function lifecycle(kit: Kit, it: It): void {
     it(`leaves the file of ${source.name} to its owner`, async () => {
       const { files, openOptions } = await source.specimen()
       const session = new Session(kit, files.fork(), { openOptions })
-      const driver = await works('opening the driver', () => openDriver(kit, session, openOptions))
+      const driver = await works('opening the driver', () => session.openDriver())
       await works('closing the driver', async () => driver.close?.())
       check(session.main.closed === 0, 'the driver closed the storage that it was given')
       for (const { label, closed } of session.storages.slice(1))
@@ -63,7 +63,7 @@ export function lifecycle(kit: Kit, it: It): void {
         const cut = files.fork()
         cut.main.truncate(size)
         const session = new Session(kit, cut, { openOptions })
-        const opened = await outcome(() => openDriver(kit, session, openOptions))
+        const opened = await outcome(() => session.openDriver())
         if (!opened.failed) await works('closing the driver', async () => opened.value.close?.())
         check(
           session.main.closed === 0,
@@ -102,21 +102,6 @@ export function lifecycle(kit: Kit, it: It): void {
         check(closed > 0, `the writer left ${label} open`)
     })
   }
-}
-
-function openDriver(
-  kit: Kit,
-  session: Session,
-  openOptions: Readonly<Record<string, unknown>> | undefined,
-): ReturnType<Kit['format']['open']> {
-  return kit.format.open(session.main, {
-    options: kit.openValues(openOptions),
-    writable: false,
-    inspect: false,
-    openReference: async (reference) =>
-      (await session.references.open(reference, session.main, { writable: false })).storage,
-    warn: () => undefined,
-  })
 }
 
 async function startWriter(

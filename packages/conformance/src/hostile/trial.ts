@@ -1,5 +1,5 @@
 import { watchingAllocations } from '../allocations.js'
-import { ConformanceError, onlyImageError, outcome, works } from '../fault.js'
+import { ConformanceError, fail, onlyImageError, outcome, works } from '../fault.js'
 import type { ImageFiles } from '../image-files.js'
 import type { Kit, Specimen } from '../kit.js'
 import { Meter, type Use } from '../meter.js'
@@ -70,13 +70,14 @@ export class Trial {
     await this.run(damaged, how, false)
   }
 
-  /** Does something within the limits; nothing may be written. */
-  async within<T>(session: Session, action: () => Promise<T>): Promise<T> {
-    try {
-      return await this.#metered(new Meter(this.#limit), action)
-    } finally {
-      session.assertLawful()
-    }
+  /** Demands that a file is refused, within the limits. */
+  async refuses(files: ImageFiles, name: string): Promise<void> {
+    const meter = new Meter(this.#limit)
+    const session = new Session(this.#kit, files, { before: (call) => meter.call(call) })
+    const opened = await outcome(() => this.#metered(meter, () => session.open()))
+    if (!opened.failed) fail(`${name} opens as an image of this format`)
+    onlyImageError(`opening ${name}`, opened.error)
+    session.assertClosed()
   }
 
   async #read(files: ImageFiles, meter: Meter, exact: boolean): Promise<void> {

@@ -122,7 +122,8 @@ function* variations(
     const files = durable.fork()
     pending.forEach((change, index) => {
       for (const part of keep(change, index)) applyPart(files, part, index < sizes)
-      if (index < sizes) applySize(files, change)
+      // What a lost write would have added to the file is lost with it.
+      if (index < sizes && change.op === 'truncate') apply(files, change)
     })
     return { files, position, how: `${how} (of ${length} changes between two flushes)` }
   }
@@ -156,14 +157,6 @@ function applyPart(files: ImageFiles, change: Change, resizes: boolean): void {
   const { size } = targetOf(files, change.file)
   const length = resizes ? change.length : Math.max(0, Math.min(change.length, size - change.offset))
   apply(files, { ...change, length, ...(change.bytes && { bytes: change.bytes.subarray(0, length) }) })
-}
-
-/** Gives the file the size that it had after a change. */
-function applySize(files: ImageFiles, change: Change): void {
-  const target = targetOf(files, change.file)
-  const end = change.offset + change.length
-  if (change.op === 'truncate') target.truncate(change.offset)
-  else if (change.length > 0 && end > target.size) target.truncate(end)
 }
 
 /** A write in pieces that a disk writes whole or not at all. */

@@ -58,7 +58,7 @@ export function kitSink(options: SinkOptions = {}): KitSink {
       try {
         const taken = bytes.slice()
         await options.before?.(writes, bytes.length)
-        for (let turns = writes % 4; turns > 0; turns--) await Promise.resolve()
+        for (let turns = writes % 2 === 0 ? 3 : 60; turns > 0; turns--) await Promise.resolve()
         if (taken.some((byte, i) => byte !== bytes[i]))
           fault('it changes bytes that it gave to the sink before the sink was done with them')
         parts.push(taken)

@@ -12,16 +12,16 @@ export class ToyImage {
   /** Where guest data is: the image itself, or its data file. */
   readonly data: Storage
   /** Units of one cluster that the metadata on disk leads to, in the image and in the data file. */
-  #durable: { readonly image: Set<number>; readonly data: Set<number> }
-  #rootPlace: { readonly offset: number; readonly length: number }
-  #dirty = false
+  protected durable: { readonly image: Set<number>; readonly data: Set<number> }
+  protected rootPlace: { readonly offset: number; readonly length: number }
+  protected dirty = false
 
   constructor(root: Root, storage: Storage, data: Storage, rootOffset: number, rootLength: number) {
     this.root = root
     this.storage = storage
     this.data = data
-    this.#rootPlace = { offset: rootOffset, length: rootLength }
-    this.#durable = this.#used()
+    this.rootPlace = { offset: rootOffset, length: rootLength }
+    this.durable = this.used()
   }
 
   entry(index: number): Entry {
@@ -30,11 +30,11 @@ export class ToyImage {
 
   set(index: number, entry: Entry): void {
     this.root.entries[index] = entry
-    this.#dirty = true
+    this.dirty = true
   }
 
   touch(): void {
-    this.#dirty = true
+    this.dirty = true
   }
 
   /** True where a snapshot needs what an entry leads to. */
@@ -48,8 +48,8 @@ export class ToyImage {
   findRoom(count: number, inData: boolean): number {
     const { clusterSize } = this.root
     const key = inData && this.data !== this.storage ? 'data' : 'image'
-    const used = this.#used()[key]
-    const durable = this.#durable[key]
+    const used = this.used()[key]
+    const durable = this.durable[key]
     let first = divideUp(headerBytes, clusterSize)
     for (let at = first; at < first + count; at++) {
       if (used.has(at) || durable.has(at)) first = at + 1
@@ -59,7 +59,7 @@ export class ToyImage {
 
   /** Makes the changes last: data, then metadata, then the header, with a barrier between. */
   async commit(options: IoOptions = {}): Promise<void> {
-    if (!this.#dirty) return
+    if (!this.dirty) return
     const { root, storage, data } = this
     const bytes = serialiseRoot(root)
     const offset = this.findRoom(divideUp(bytes.length, root.clusterSize), false)
@@ -68,12 +68,12 @@ export class ToyImage {
     await storage.flush?.(options)
     await storage.write?.(0, header(root, offset, bytes.length), options)
     await storage.flush?.(options)
-    this.#rootPlace = { offset, length: bytes.length }
-    this.#durable = this.#used()
-    this.#dirty = false
+    this.rootPlace = { offset, length: bytes.length }
+    this.durable = this.used()
+    this.dirty = false
   }
 
-  #used(): { image: Set<number>; data: Set<number> } {
+  protected used(): { image: Set<number>; data: Set<number> } {
     const { clusterSize, entries, snapshots } = this.root
     const image = new Set<number>()
     const data = this.data === this.storage ? image : new Set<number>()
@@ -81,7 +81,7 @@ export class ToyImage {
       for (let at = alignDown(offset, clusterSize); at < offset + length; at += clusterSize)
         to.add(at / clusterSize)
     }
-    add(image, this.#rootPlace.offset, this.#rootPlace.length)
+    add(image, this.rootPlace.offset, this.rootPlace.length)
     for (const table of [entries, ...snapshots.map((snapshot) => snapshot.entries)]) {
       for (const { kind, host, packed } of table) {
         if (host !== 0) add(data, host, kind === 'compressed' ? packed : clusterSize)

@@ -64,16 +64,16 @@ export class ToyMap implements ClusterMap {
 
 /** The mapping of the disk itself, opened for writing. */
 export class WritableToyMap extends ToyMap {
-  readonly #image: ToyImage
+  protected readonly image: ToyImage
 
   constructor(image: ToyImage) {
     super(image)
-    this.#image = image
+    this.image = image
   }
 
   async allocate(offset: number, length: number): Promise<Allocation> {
     const { clusterSize } = this
-    const image = this.#image
+    const image = this.image
     const storage = image.data
     const index = Math.floor(offset / clusterSize)
     const within = offset % clusterSize
@@ -99,15 +99,15 @@ export class WritableToyMap extends ToyMap {
   }
 
   zero(offset: number, length: number, options: ZeroOptions = {}): void {
-    this.#giveBack(offset, length, 'zero', options.unmap === false)
+    this.giveBack(offset, length, 'zero', options.unmap === false)
   }
 
   discard(offset: number, length: number): void {
-    this.#giveBack(offset, length, this.#image.root.names.backing === '' ? 'unallocated' : 'zero', false)
+    this.giveBack(offset, length, this.image.root.names.backing === '' ? 'unallocated' : 'zero', false)
   }
 
-  #giveBack(offset: number, length: number, kind: 'zero' | 'unallocated', keep: boolean): void {
-    const image = this.#image
+  protected giveBack(offset: number, length: number, kind: 'zero' | 'unallocated', keep: boolean): void {
+    const image = this.image
     const end = divideUp(offset + length, this.clusterSize)
     for (let index = offset / this.clusterSize; index < end; index++) {
       const entry = image.entry(index)
@@ -117,7 +117,7 @@ export class WritableToyMap extends ToyMap {
   }
 
   flush(options?: IoOptions): Promise<void> {
-    return this.#image.commit(options)
+    return this.image.commit(options)
   }
 }
 

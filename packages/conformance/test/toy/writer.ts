@@ -43,6 +43,7 @@ export async function createToy(
   target: WritableStorage,
   spec: CreateSpec,
   context: CreateContext,
+  Writer: typeof ToyWriter = ToyWriter,
 ): Promise<ImageWriter> {
   const root = newRoot(spec)
   const { names } = root
@@ -50,7 +51,7 @@ export async function createToy(
     names.data === ''
       ? target
       : await context.createReference({ kind: 'data', name: names.data, format: undefined })
-  return new ToyWriter(root, target, data, spec)
+  return new Writer(root, target, data, spec)
 }
 
 export class ToyWriter implements ImageWriter {
@@ -59,16 +60,16 @@ export class ToyWriter implements ImageWriter {
   protected readonly root: Root
   protected readonly target: WritableStorage
   protected next: number
-  readonly #data: WritableStorage
+  protected readonly data: WritableStorage
   readonly #reserve: boolean
-  #closed = false
+  protected closed = false
 
   constructor(root: Root, target: WritableStorage, data: WritableStorage, spec: CreateSpec) {
     this.root = root
     this.target = target
     this.clusterSize = root.clusterSize
     this.next = firstCluster(root.clusterSize)
-    this.#data = data
+    this.data = data
     this.#reserve = spec.options.reserve === true
     if (spec.compress === true) this.compression = { codec: root.codec }
   }
@@ -80,28 +81,30 @@ export class ToyWriter implements ImageWriter {
     this.next = alignUp(this.next, clusterSize)
     const hostOffset = this.next
     for (let i = 0; i < divideUp(part, clusterSize); i++, this.next += clusterSize) {
-      this.#set(index + i, { kind: 'data', host: this.next, packed: 0 })
+      this.set(index + i, { kind: 'data', host: this.next, packed: 0 })
     }
-    const placed = { storage: this.#data, hostOffset, length: part }
+    const placed = { storage: this.data, hostOffset, length: part }
     return index % 2 === 0 ? placed : Promise.resolve(placed)
   }
 
   placeCompressed(offset: number, hostLength: number): Placement {
     const hostOffset = this.next
     this.next += hostLength
-    this.#set(offset / this.clusterSize, { kind: 'compressed', host: hostOffset, packed: hostLength })
-    return { storage: this.#data, hostOffset, length: this.clusterSize }
+    this.set(offset / this.clusterSize, { kind: 'compressed', host: hostOffset, packed: hostLength })
+    return { storage: this.data, hostOffset, length: this.clusterSize }
   }
 
   zero(offset: number, length: number): void {
+    // What is not placed reads as zeros anyway where there is no backing file.
+    if (this.root.names.backing === '') return
     const first = offset / this.clusterSize
     for (let i = 0; i < divideUp(length, this.clusterSize); i++) {
-      this.#set(first + i, { kind: 'zero', host: 0, packed: 0 })
+      this.set(first + i, { kind: 'zero', host: 0, packed: 0 })
     }
   }
 
   async finish({ size, signal }: Parameters<ImageWriter['finish']>[0] = {}): Promise<void> {
-    if (this.#closed) throw new TypeError('the writer is closed')
+    if (this.closed) throw new TypeError('the writer is closed')
     const { root, clusterSize } = this
     if (size !== undefined) {
       checkSize(size)
@@ -117,19 +120,22 @@ export class ToyWriter implements ImageWriter {
       this.next += clusterSize
     }
     const end = alignUp(this.next, clusterSize)
-    await this.#data.truncate(end, { signal })
-    await writeNewRoot(this.target, root, this.#data === this.target ? end : firstCluster(clusterSize), {
-      signal,
-    })
+    await this.data.truncate(end, { signal })
+    await writeNewRoot(this.target, root, this.rootAt(end), { signal })
+  }
+
+  /** Where the metadata goes: `end` is where the data ends. */
+  protected rootAt(end: number): number {
+    return this.data === this.target ? end : firstCluster(this.clusterSize)
   }
 
   async close(): Promise<void> {
-    if (this.#closed) return
-    this.#closed = true
-    if (this.#data !== this.target) await this.#data.close()
+    if (this.closed) return
+    this.closed = true
+    if (this.data !== this.target) await this.data.close()
   }
 
-  #set(index: number, entry: Entry): void {
+  protected set(index: number, entry: Entry): void {
     const { entries } = this.root
     while (entries.length < index) entries.push(nothing)
     entries[index] = entry
