@@ -155,6 +155,13 @@ class Qcow2Writer implements ImageWriter {
   }
 
   async finish(options: { readonly size?: number | undefined } & IoOptions = {}): Promise<void> {
+    if (this.#closed) {
+      const { label } = this.#target
+      throw new ImageError('IMG_CLOSED', `${label}: the new image was given up`, {
+        format: 'qcow2',
+        source: label,
+      })
+    }
     const given = this.#size ?? options.size
     if (given === undefined) throw new TypeError('the size of the new image is not known')
     const size = storedSize(given, this.#image)

@@ -21,6 +21,7 @@ const sector = 512
  * Opens a raw disk. Its size is the file's, rounded up to whole sectors, which read as zeros past the end of the file.
  */
 async function openRaw(storage: Storage, context: OpenContext): Promise<Driver> {
+  context.signal?.throwIfAborted()
   const base = (context.options.offset as number | undefined) ?? 0
   const exact = context.options.size as number | undefined
   if (base + (exact ?? 0) > storage.size) {
