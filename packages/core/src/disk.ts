@@ -209,6 +209,10 @@ export class Disk implements DiskImage, Layer {
       )
     }
     this.units.clear()
+    // What the new last cluster keeps beyond the end would show after a cut while the disk is made larger again.
+    const kept = Math.min(before, alignUp(size, map.clusterSize))
+    if (kept > size && map.allocate && !this.backingMissing)
+      await writeZeroesLayer(this, size, kept - size, options)
     await this.driver.resize?.(size, options)
     // The new part reads as zeros, whatever the backing file holds there or the last cluster held of old.
     const stale = Math.max(shown, Math.min(size, alignUp(before, map.clusterSize)))

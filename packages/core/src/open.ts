@@ -44,6 +44,7 @@ export async function openImage(storage: Storage, options: OpenOptions = {}): Pr
 async function openDisk(storage: Storage, options: OpenOptions, above: readonly Storage[]): Promise<Disk> {
   let driver: Driver | undefined
   try {
+    options.signal?.throwIfAborted()
     const format = await chooseFormat(storage, options)
     driver = await openDriver(storage, format, options)
     const follow = driver.backing !== undefined && options.inspect !== true && options.chain !== false

@@ -207,6 +207,18 @@ describe('resizing a disk', () => {
     expectBytes(await readAll(disk), join(pattern(512), pattern(188, 2), new Uint8Array(4300)))
   })
 
+  it('leaves nothing of what it cut off in the last cluster, for a cut while it grows again', async () => {
+    const file = memoryStorage()
+    await buildToy(file, [pattern(512), pattern(512, 2)], { clusterSize })
+    const disk = await openImage(file, { registry, writable: true })
+    await disk.resize?.(700, { shrink: true })
+    await disk.close()
+    const bytes = file.bytes()
+    const tail = pattern(512, 2).subarray(188)
+    const found = bytes.findIndex((_, at) => tail.every((byte, i) => bytes[at + i] === byte))
+    expect(found).toBe(-1)
+  })
+
   it('shows nothing of a larger backing file', async () => {
     const disk = await open(['unallocated'], { base: pattern(3000), size: 300 })
     await disk.resize?.(2100)
