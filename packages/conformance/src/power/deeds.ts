@@ -132,8 +132,31 @@ async function doResize(scene: Scene, bench: Bench, state: State): Promise<Done>
   const result = await outcome(() => bench.image.resize?.(size, { shrink: true }))
   if (result.failed && !ImageError.is(result.error))
     fail(`${name} failed with ${tell(result.error)}`, result.error)
-  if (!result.failed) state.content.truncate(size)
-  return { name, contents: [state.content.fork()], flushed: false }
+  // A disk being made smaller has lost what lies beyond its new end before it has lost the room for it.
+  const { content } = state
+  const between =
+    size < content.size ? withoutTail(content, size, scene.backing) : grownOver(content, size, scene.backing)
+  if (!result.failed) content.truncate(size)
+  return { name, contents: [...between, content.fork()], flushed: false }
+}
+
+/** The disk as large as it was, with zeros or with the backing file beyond a new end. */
+function withoutTail(content: SparseBytes, end: number, backing: SparseBytes | undefined): SparseBytes[] {
+  const zeros = content.fork()
+  zeros.zero(end, content.size - end)
+  if (!backing) return [zeros]
+  const below = content.fork()
+  below.write(end, backing.slice(end, content.size - end))
+  return [zeros, below]
+}
+
+/** A disk that has grown over a larger backing file shows it until core has written zeros there. */
+function grownOver(content: SparseBytes, size: number, backing: SparseBytes | undefined): SparseBytes[] {
+  if (!backing) return []
+  const grown = content.fork()
+  grown.truncate(size)
+  grown.write(content.size, backing.slice(content.size, size - content.size))
+  return [grown]
 }
 
 async function doSnapshot(bench: Bench, state: State): Promise<Done> {
