@@ -209,14 +209,31 @@ export class Disk implements DiskImage, Layer {
       )
     }
     this.units.clear()
-    // What the new last cluster keeps beyond the end would show after a cut while the disk is made larger again.
-    const kept = Math.min(before, alignUp(size, map.clusterSize))
-    if (kept > size && map.allocate && !this.backingMissing)
-      await writeZeroesLayer(this, size, kept - size, options)
-    await this.driver.resize?.(size, options)
+    const kept = await this.#clearCutOff(size, options)
+    try {
+      await this.driver.resize?.(size, options)
+    } catch (error) {
+      // Refused, or failed: what was cleared is still part of the disk.
+      if (kept.length > 0 && this.size === before) await writeLayer(this, size, kept)
+      throw error
+    }
     // The new part reads as zeros, whatever the backing file holds there or the last cluster held of old.
     const stale = Math.max(shown, Math.min(size, alignUp(before, map.clusterSize)))
     if (stale > before && map.allocate) await writeZeroesLayer(this, before, stale - before, options)
+  }
+
+  /**
+   * Clears what the last cluster of a smaller disk keeps beyond its end, which would show after a power cut while the disk
+   * is made larger again. Returns what stood there.
+   */
+  async #clearCutOff(size: number, options: ResizeOptions): Promise<Uint8Array> {
+    const { map } = this.driver
+    const end = Math.min(this.size, alignUp(size, map.clusterSize))
+    if (end <= size || !map.allocate || this.backingMissing) return new Uint8Array(0)
+    const kept = new Uint8Array(end - size)
+    await readLayer(this, size, kept, options)
+    await writeZeroesLayer(this, size, kept.length, options)
+    return kept
   }
 
   async #flush(options?: IoOptions): Promise<void> {

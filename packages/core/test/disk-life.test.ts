@@ -219,6 +219,17 @@ describe('resizing a disk', () => {
     expect(found).toBe(-1)
   })
 
+  it('loses nothing where the driver refuses', async () => {
+    const file = memoryStorage()
+    await buildToy(file, [pattern(512), pattern(512, 2)], { clusterSize })
+    const disk = await openImage(file, { registry, writable: true })
+    const refusal = new ImageError('IMG_UNSUPPORTED', 'not now')
+    Object.assign(disk.driver, { resize: () => Promise.reject(refusal) })
+    await expect(disk.resize?.(700, { shrink: true })).rejects.toBe(refusal)
+    expectBytes(await readAll(disk), join(pattern(512), pattern(512, 2)))
+    await disk.close()
+  })
+
   it('shows nothing of a larger backing file', async () => {
     const disk = await open(['unallocated'], { base: pattern(3000), size: 300 })
     await disk.resize?.(2100)

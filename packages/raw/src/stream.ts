@@ -10,7 +10,6 @@ export function readRawStream(
     async *pieces(): AsyncGenerator<StreamPiece> {
       for await (const bytes of input) {
         signal?.throwIfAborted()
-        signal?.throwIfAborted()
         yield { offset: size, bytes }
         size += bytes.length
       }
