@@ -1,4 +1,4 @@
-import type { DiskImage } from '@img/core'
+import { type DiskImage, isPowerOfTwo } from '@img/core'
 import { sameBytes, sameContent } from '../compare.js'
 import { check, fail, outOfRange, works } from '../fault.js'
 import type { Kit, Source, Specimen } from '../kit.js'
@@ -17,6 +17,25 @@ export function reads(kit: Kit, it: It): void {
           check(image.blockSize === 512, `blockSize is ${image.blockSize}`)
         })
       }
+    })
+
+    it(`describes ${source.name} in plain data`, async () => {
+      const specimen = await source.specimen()
+      await open(kit, specimen, {}, async (image) => {
+        const info = await works('info', () => image.info())
+        check(isPlain(info), 'info is not plain data: text, numbers, booleans, lists and objects of these')
+        check(
+          info.clusterSize === undefined || info.clusterSize === image.clusterSize,
+          `info says clusters of ${info.clusterSize} bytes, the map ${image.clusterSize}`,
+        )
+        const bitmaps = (await works('listing bitmaps', async () => image.bitmaps?.list())) ?? []
+        for (const { name, granularity } of bitmaps) {
+          check(typeof name === 'string' && name !== '', 'a bitmap has no name')
+          check(isPowerOfTwo(granularity), `bitmap ${name} has a granularity of ${granularity}`)
+        }
+        const names = bitmaps.map(({ name }) => name)
+        check(new Set(names).size === names.length, `two bitmaps have the same name: ${names.join(', ')}`)
+      })
     })
 
     it(`reads ${source.name} in pieces of any alignment, inside the bytes given`, async () => {
@@ -89,6 +108,15 @@ export function reads(kit: Kit, it: It): void {
       })
     })
   }
+}
+
+function isPlain(value: unknown): boolean {
+  if (typeof value === 'object' && value !== null) {
+    const kind: unknown = Object.getPrototypeOf(value)
+    const plain = Array.isArray(value) || kind === Object.prototype || kind === null
+    return plain && Object.values(value).every(isPlain)
+  }
+  return value === null || ['string', 'number', 'boolean', 'undefined'].includes(typeof value)
 }
 
 /** Opens a fresh copy of a specimen to be read. */

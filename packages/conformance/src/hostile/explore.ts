@@ -42,6 +42,7 @@ export async function explore(image: DiskImage, before: Before, exact: boolean):
     if (done === true && exact) sameAsBefore(specimen, start, bytes)
   }
   await exploreSnapshots(image)
+  await attempt('listing bitmaps', () => image.bitmaps?.list())
 }
 
 async function exploreSnapshots(image: DiskImage): Promise<void> {

@@ -43,4 +43,21 @@ export const reads: readonly Broken[] = [
     })),
     fault: /expected 0x00/,
   },
+  {
+    what: 'tells another cluster size than it maps by',
+    format: withDriver(() => ({ info: () => ({ clusterSize: 65536 }) })),
+    fault: /info says clusters of 65536 bytes, the map 1024/,
+  },
+  {
+    what: 'describes itself with more than plain data',
+    format: withDriver(() => ({ info: () => ({ specific: { id: new Uint8Array(16) } }) })),
+    fault: /info is not plain data/,
+  },
+  {
+    what: 'has two bitmaps of one name',
+    format: withDriver(() => ({
+      bitmaps: { list: () => [1, 2].map(() => ({ name: 'backup', granularity: 65536 })) },
+    })),
+    fault: /two bitmaps have the same name: backup, backup/,
+  },
 ]

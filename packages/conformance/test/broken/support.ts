@@ -24,7 +24,7 @@ export interface Broken {
 }
 
 /** The same object with some members replaced or added. Methods of the rest run on the object itself. */
-export function override<T extends object>(target: T, members: Partial<T>): T {
+export function override<T extends object>(target: T, members: { [K in keyof T]?: T[K] | undefined }): T {
   return new Proxy({} as T, {
     get(_, key) {
       if (key in members) return Reflect.get(members, key)

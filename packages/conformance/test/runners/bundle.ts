@@ -20,3 +20,33 @@ export async function bundle(entry: URL, outfile: string, platform: 'node' | 'br
   const outputs = Object.values(metafile.outputs)
   return outputs.flatMap(({ imports }) => imports.filter(({ external }) => external).map(({ path }) => path))
 }
+
+/** Bundles a script given as text, with what it imports replaced: by files, or by modules of Node. */
+export async function bundleText(
+  contents: string,
+  outfile: string,
+  imports: Readonly<Record<string, URL | string>>,
+): Promise<void> {
+  await build({
+    stdin: { contents, loader: 'ts', resolveDir: fileURLToPath(new URL('.', import.meta.url)) },
+    outfile,
+    bundle: true,
+    format: 'esm',
+    platform: 'node',
+    conditions: ['@img/source'],
+    ignoreAnnotations: true,
+    logLevel: 'silent',
+    plugins: [
+      {
+        name: 'imports',
+        setup({ onResolve }) {
+          onResolve({ filter: /.*/ }, ({ path, kind, importer }) => {
+            const to = kind === 'entry-point' || importer !== '<stdin>' ? undefined : imports[path]
+            if (to === undefined) return undefined
+            return typeof to === 'string' ? { path: to, external: true } : { path: fileURLToPath(to) }
+          })
+        },
+      },
+    ],
+  })
+}

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { formatConformance, type Runner } from '../../src/index.js'
 import { reads } from '../broken/reads.js'
 import { toy } from '../toy/format.js'
-import { bundle } from './bundle.js'
+import { bundle, bundleText } from './bundle.js'
 import { chromiumPath, needsChromium, runInChromium } from './chromium.js'
 
 let folder: string
@@ -16,14 +16,19 @@ beforeAll(() => {
 })
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
+/** An environment that does not make a runner think that it runs inside another. */
+function cleanEnv(): NodeJS.ProcessEnv {
+  const { NODE_OPTIONS: _, NODE_TEST_CONTEXT: __, ...env } = process.env
+  return env
+}
+
 describe('under node:test', () => {
   async function run(entry: string): Promise<{ status: number | null; output: string }> {
     const file = join(folder, entry.replace('.ts', '.test.mjs'))
     await bundle(new URL(entry, import.meta.url), file, 'node')
-    const { NODE_OPTIONS: _, NODE_TEST_CONTEXT: __, ...env } = process.env
     const { status, stdout } = spawnSync(process.execPath, ['--test', '--test-reporter=tap', file], {
       encoding: 'utf8',
-      env,
+      env: cleanEnv(),
       maxBuffer: 64 * 1024 * 1024,
     })
     return { status, output: stdout }
@@ -33,6 +38,27 @@ describe('under node:test', () => {
     const { status, output } = await run('node-test-entry.ts')
     expect(output).toMatch(/^# fail 0$/m)
     expect(Number(/^# pass (\d+)$/m.exec(output)?.[1])).toBeGreaterThan(50)
+    expect(status).toBe(0)
+  })
+
+  it('runs the example of the README', async () => {
+    const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
+    const [, example = ''] = /```ts\n([\s\S]*?)```/.exec(readme) ?? []
+    const file = join(folder, 'readme.test.mjs')
+    await bundleText(example, file, {
+      '@img/conformance': new URL('../../src/index.ts', import.meta.url),
+      '../src/format.js': new URL('../toy/format.ts', import.meta.url),
+      vitest: 'node:test',
+    })
+    const { status, stdout } = spawnSync(
+      process.execPath,
+      ['--test', '--test-name-pattern=recognises', file],
+      {
+        encoding: 'utf8',
+        env: cleanEnv(),
+      },
+    )
+    expect(stdout).toContain('recognises an image made with cluster_size=512')
     expect(status).toBe(0)
   })
 
