@@ -107,6 +107,15 @@ export class L2Editor {
     if (own) return old
     const target = this.#target
     const { clusterSize, storage, allocator } = target
+    if (old + clusterSize > storage.size) {
+      throw qcow2Error(
+        'IMG_TRUNCATED',
+        `L2 table at ${hex(old)} ends past the end of the file (L1 index: ${index})`,
+        storage.label,
+        target.header.l1TableOffset + index * 8,
+        truncatedHint,
+      )
+    }
     const offset = await allocator.takeAll(1)
     // Registered at once: it is given back as data only if writing it fails.
     try {
