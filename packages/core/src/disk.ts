@@ -232,6 +232,7 @@ export class Disk implements DiskImage, Layer {
     if (end <= size || !map.allocate || this.backingMissing) return new Uint8Array(0)
     const kept = new Uint8Array(end - size)
     await readLayer(this, size, kept, options)
+    if (isZero(kept)) return new Uint8Array(0)
     await writeZeroesLayer(this, size, kept.length, options)
     return kept
   }
