@@ -12,6 +12,7 @@ import { describe } from './reference.js'
 import type { SnapshotStore } from './snapshot.js'
 import { asyncDispose } from './storage/dispose.js'
 import type { IoOptions, Storage, ZeroOptions } from './storage.js'
+import { isZero } from './zero.js'
 
 /** What a disk is made of. */
 export interface DiskParts {
