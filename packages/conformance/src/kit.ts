@@ -137,7 +137,7 @@ export class Kit {
     const session = new Session(this, files, { writable: true })
     const size = content.size
     await works(`making an image of ${size} bytes with ${nameOf(values)}`, async () => {
-      const options = { size, options: values, compress, references: session.references }
+      const options = { size, options: values, compress, ...session.leave }
       const writer = await createWriter(this.format, session.main, options)
       try {
         await convert(source ?? deviceOf(content), writer)
@@ -161,7 +161,7 @@ export class Kit {
   unit(values: Values): Promise<number> {
     return this.once(`unit ${nameOf(values)}`, async () => {
       const session = new Session(this, new ImageFiles(), { writable: true })
-      const options = { size: 1024 * 1024, options: values, references: session.references }
+      const options = { size: 1024 * 1024, options: values, ...session.leave }
       const writer = await works(`starting an image with ${nameOf(values)}`, () =>
         createWriter(this.format, memoryStorage(), options),
       )

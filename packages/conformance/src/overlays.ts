@@ -92,7 +92,12 @@ async function writeOverlay(
   const { size } = content
   const session = new Session(kit, files, { writable: true })
   const { references } = session
-  const writer = await createWriter(kit.format, session.main, { size, options, references })
+  const writer = await createWriter(kit.format, session.main, {
+    size,
+    options,
+    references,
+    secret: kit.subject.secret,
+  })
   const unit = unitOf(writer)
   try {
     await put(writer, content, unit, unit, 11)

@@ -1,8 +1,10 @@
 import {
+  type CreateOptions,
   type DiskImage,
   type Driver,
   describe,
   ImageError,
+  noSecret,
   openImage,
   type Reference,
   type ReferenceResolver,
@@ -83,8 +85,14 @@ export class Session {
       writable,
       inspect,
       chain,
+      secret: this.#kit.subject.secret,
       signal,
     })
+  }
+
+  /** What creating is allowed to use: the files of this session, and the subject's secrets. */
+  get leave(): Pick<CreateOptions, 'references' | 'secret'> {
+    return { references: this.references, secret: this.#kit.subject.secret }
   }
 
   /** Opens the driver alone, without core around it. */
@@ -95,6 +103,7 @@ export class Session {
       writable,
       inspect,
       signal,
+      secret: this.#kit.subject.secret ?? noSecret,
       openReference: async (reference) =>
         (await this.references.open(reference, this.main, { writable })).storage,
       warn: () => undefined,

@@ -1,4 +1,4 @@
-import type { Format, MaybePromise, Storage } from '@img/core'
+import type { Format, MaybePromise, SecretSource, Storage } from '@img/core'
 
 /** Bytes of a file: all of them, or a storage to read them from. */
 export type FileBytes = Uint8Array | Storage
@@ -40,6 +40,8 @@ export interface Subject {
   readonly options?: readonly Readonly<Record<string, unknown>>[] | undefined
   /** Values for the format's open options, for the images that the kit makes. */
   readonly openOptions?: Readonly<Record<string, unknown>> | undefined
+  /** Gives the passphrases that open and create options name. Default: there is none. */
+  readonly secret?: SecretSource | undefined
   /** Create options that another needs beside it: `{ data_file_raw: { data_file: 'x.raw' } }`. */
   readonly needs?: Readonly<Record<string, Readonly<Record<string, unknown>>>> | undefined
   /** Images of other tools. Required for a format that has no `create`. */

@@ -2,13 +2,17 @@ import { layerExtents } from './access/extents.js'
 import { type Layer, readLayer } from './access/read.js'
 import { UnitCache } from './access/units.js'
 import { discardLayer, writeLayer, writeZeroesLayer } from './access/write.js'
+import type { AmendOptions } from './amend.js'
 import type { BitmapStore } from './bitmap.js'
 import type { Extent, ExtentOptions, ResizeOptions } from './block.js'
 import { alignUp, checkRange, isPromise, maxOffset } from './bytes.js'
+import type { CheckOptions, CheckResult } from './check.js'
 import { ImageError } from './errors.js'
-import type { Driver, Format } from './format.js'
+import type { CompactOptions, Driver, Format } from './format.js'
 import type { DiskImage, ImageInfo } from './image.js'
+import { parseOptions } from './options.js'
 import { describe } from './reference.js'
+import { noSecret } from './secret.js'
 import type { SnapshotStore } from './snapshot.js'
 import { asyncDispose } from './storage/dispose.js'
 import type { IoOptions, Storage, ZeroOptions } from './storage.js'
@@ -41,6 +45,9 @@ export class Disk implements DiskImage, Layer {
   readonly discard?: (offset: number, length: number, options?: IoOptions) => Promise<void>
   readonly resize?: (size: number, options?: ResizeOptions) => Promise<void>
   readonly flush?: (options?: IoOptions) => Promise<void>
+  readonly check?: (options?: CheckOptions) => Promise<CheckResult>
+  readonly amend?: (options: Readonly<Record<string, unknown>>, context?: AmendOptions) => Promise<void>
+  readonly compact?: (options?: CompactOptions) => Promise<void>
   /** Set by the constructor: the symbol may have to be made first. */
   declare readonly [Symbol.asyncDispose]: () => Promise<void>
   readonly #borrowed: boolean
@@ -55,8 +62,9 @@ export class Disk implements DiskImage, Layer {
     this.backing = parts.backing ?? parts.snapshotOf?.backing
     this.backingMissing = parts.snapshotOf?.backingMissing ?? this.#missingBacking()
     this.#borrowed = parts.snapshotOf !== undefined
-    const { map, snapshots, bitmaps, resize } = parts.driver
+    const { map, snapshots, bitmaps, resize, check, amend, compact } = parts.driver
     if (bitmaps) this.bitmaps = bitmaps
+    if (check) this.check = (options = {}) => this.#check(options, parts.writable === true)
     if (snapshots) this.snapshots = this.#snapshotStore(snapshots)
     if (parts.writable !== true) return
     if (map.allocate) {
@@ -69,6 +77,10 @@ export class Disk implements DiskImage, Layer {
     if (map.discard) {
       this.discard = (offset, length, options) =>
         this.#change(offset, length, options, () => discardLayer(this, offset, length, options))
+    }
+    if (amend) this.amend = (options, context = {}) => this.#amend(options, context)
+    if (compact) {
+      this.compact = (options) => this.#inTurn(options, () => compact.call(parts.driver, options))
     }
     if (resize) this.resize = (size, options = {}) => this.#inTurn(options, () => this.#resize(size, options))
   }
@@ -158,6 +170,10 @@ export class Disk implements DiskImage, Layer {
   /** Changes run one after another: a driver's allocator never sees two at once. What was begun before close is done. */
   async #inTurn<T>(options: IoOptions | undefined, change: () => Promise<T>): Promise<T> {
     this.assertReadable()
+    return this.#inOrder(options, change)
+  }
+
+  async #inOrder<T>(options: IoOptions | undefined, change: () => Promise<T>): Promise<T> {
     const result = this.#turn.then(() => {
       options?.signal?.throwIfAborted()
       return change()
@@ -236,6 +252,44 @@ export class Disk implements DiskImage, Layer {
     if (isZero(kept)) return new Uint8Array(0)
     await writeZeroesLayer(this, size, kept.length, options)
     return kept
+  }
+
+  async #check(options: CheckOptions, writable: boolean): Promise<CheckResult> {
+    this.#assertOpen()
+    if (options.repair !== undefined && options.dryRun !== true && !writable) {
+      throw new ImageError('IMG_READ_ONLY', `${this.storage.label} is not open for writing`, {
+        source: this.storage.label,
+      })
+    }
+    return this.#inOrder(options, async () => {
+      // What was written so far is part of what is checked.
+      if (this.flush && this.driver.unreadable === undefined) await this.#flush(options)
+      try {
+        return (await this.driver.check?.(options)) as CheckResult
+      } finally {
+        this.units.clear()
+      }
+    })
+  }
+
+  async #amend(options: Readonly<Record<string, unknown>>, context: AmendOptions): Promise<void> {
+    this.#assertOpen()
+    const { force = false, secret = noSecret, onWarning, onProgress, signal } = context
+    const wanted = parseOptions(this.format.amendOptions ?? {}, options, this.format.name)
+    const given = Object.fromEntries(Object.entries(wanted).filter(([, value]) => value !== undefined))
+    await this.#inOrder(context, async () => {
+      try {
+        await this.driver.amend?.(given, {
+          force,
+          secret,
+          warn: (message) => onWarning?.(message),
+          onProgress,
+          signal,
+        })
+      } finally {
+        this.units.clear()
+      }
+    })
   }
 
   async #flush(options?: IoOptions): Promise<void> {

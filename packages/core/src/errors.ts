@@ -22,10 +22,12 @@ export type ImageErrorCode =
   | 'IMG_READ_ONLY'
   | 'IMG_REFERENCE_DENIED'
   | 'IMG_REFERENCE_MISSING'
+  | 'IMG_SECRET_MISSING'
   | 'IMG_TRUNCATED'
   | 'IMG_UNKNOWN_FORMAT'
   | 'IMG_UNSUPPORTED'
   | 'IMG_UNSUPPORTED_SIZE'
+  | 'IMG_WRONG_PASSPHRASE'
 
 /** What an {@link ImageError} can tell beside its message. */
 export interface ImageErrorDetails {

@@ -1,11 +1,14 @@
+import type { AmendContext } from './amend.js'
 import type { BitmapInfo, BitmapStore } from './bitmap.js'
 import type { Preallocation, ResizeOptions } from './block.js'
 import type { MaybePromise } from './bytes.js'
+import type { CheckOptions, CheckResult } from './check.js'
 import type { ClusterMap } from './cluster.js'
 import type { CodecName } from './codecs/codec.js'
 import { ImageError } from './errors.js'
 import type { DiskImage } from './image.js'
 import type { OptionSpecs, ValuesOf } from './options.js'
+import type { SecretSource } from './secret.js'
 import type { SnapshotStore } from './snapshot.js'
 import type { ForwardSink, IoOptions, Storage, WritableStorage } from './storage.js'
 
@@ -95,8 +98,33 @@ export interface Driver {
    * the storage itself. Core asked for leave to shrink, and zeroes what the last cluster held beyond the old size.
    */
   resize?(size: number, options: ResizeOptions): Promise<void>
+  /**
+   * Looks for damage in the metadata and, where asked, repairs it. Flushes what it repaired. Throws only where nothing at
+   * all can be told; what cannot be checked is a finding.
+   */
+  check?(options: CheckOptions): Promise<CheckResult>
+  /**
+   * Names another backing file, or none, without touching data (`rebase -u`). Writes metadata as safely as
+   * `ClusterMap.flush`, and flushes the storage itself.
+   * @throws {ImageError} IMG_UNSUPPORTED, IMG_BAD_OPTION.
+   */
+  setBacking?(backing: Reference | undefined, options?: IoOptions): Promise<void>
+  /**
+   * Changes options of the image that exists; values are checked against the format's `amendOptions`. Only the options
+   * given are changed.
+   * @throws {ImageError} IMG_BAD_OPTION, IMG_UNSUPPORTED.
+   */
+  amend?(options: Readonly<Record<string, unknown>>, context: AmendContext): Promise<void>
+  /** Makes the file as small as it can be in place: what nothing uses goes back to the host. Flushes the storage itself. */
+  compact?(options?: CompactOptions): Promise<void>
   /** Closes what it opened beside the storage given to `open`. */
   close?(): Promise<void>
+}
+
+/** Options of `compact`. */
+export interface CompactOptions extends IoOptions {
+  /** Told how far it is, in bytes of the file. */
+  readonly onProgress?: ((progress: { readonly done: number; readonly total: number }) => void) | undefined
 }
 
 /** What `open` is given beside the storage. */
@@ -105,6 +133,13 @@ export interface OpenContext extends IoOptions {
   readonly options: Readonly<Record<string, unknown>>
   /** The image is to be changed. Otherwise nothing is ever written to the storage. */
   readonly writable: boolean
+  /**
+   * To be checked or repaired: damage that `check` tells of is no reason to refuse, and the driver may be `unreadable`.
+   * Nothing is repaired by opening.
+   */
+  readonly repair?: boolean | undefined
+  /** What can still be read of a damaged image is wanted: damage is warned of, and costs only the ranges it hits. */
+  readonly salvage?: boolean | undefined
   /** Only for information: no reference is opened, and the driver is `unreadable` where it would need one. */
   readonly inspect: boolean
   /**
@@ -112,6 +147,12 @@ export interface OpenContext extends IoOptions {
    * @throws {ImageError} IMG_REFERENCE_DENIED, IMG_REFERENCE_MISSING.
    */
   openReference(reference: Reference): Promise<Storage>
+  /**
+   * The bytes of a secret (a passphrase, as UTF-8), by the id that an option such as `encrypt.key-secret` names; of the
+   * image's own where there is no id.
+   * @throws {ImageError} IMG_SECRET_MISSING.
+   */
+  readonly secret: SecretSource
   /** Something the user should know that is no error. */
   warn(message: string): void
 }
@@ -136,6 +177,8 @@ export interface CreateContext extends IoOptions {
   openReference(reference: Reference): Promise<Storage>
   /** Makes another file that belongs to the image (data file, extents), through the caller's gate. */
   createReference(reference: Reference): Promise<WritableStorage>
+  /** As in {@link OpenContext}. */
+  readonly secret: SecretSource
   /** For `stream`: compresses one unit, elsewhere (worker threads). Absent: the format does it here. */
   readonly compress?: Compress | undefined
   /** Something the user should know that is no error. */
@@ -267,6 +310,8 @@ export interface Format {
   open(storage: Storage, context: OpenContext): Promise<Driver>
   /** Options of `create` under qemu-img's names. Present with `create`. */
   readonly createOptions?: OptionSpecs | undefined
+  /** Options that `Driver.amend` can change, under qemu-img's names and without defaults. Present with `amend`. */
+  readonly amendOptions?: OptionSpecs | undefined
   /** Starts a new image in an empty target. An empty image is `create` and then `finish`. */
   create?(target: WritableStorage, spec: CreateSpec, context: CreateContext): Promise<ImageWriter>
   /** Writes a whole image in one forward pass. */

@@ -1,7 +1,9 @@
+import type { AmendOptions } from './amend.js'
 import type { BitmapStore } from './bitmap.js'
 import type { BlockDevice } from './block.js'
+import type { CheckOptions, CheckResult } from './check.js'
 import type { ImageError } from './errors.js'
-import type { Driver, Format, FormatInfo, Reference } from './format.js'
+import type { CompactOptions, Driver, Format, FormatInfo, Reference } from './format.js'
 import type { SnapshotInfo, SnapshotStore } from './snapshot.js'
 import type { Storage } from './storage.js'
 
@@ -39,4 +41,16 @@ export interface DiskImage extends BlockDevice {
   readonly snapshots?: SnapshotStore<DiskImage> | undefined
   /** Present where the format has persistent dirty bitmaps. */
   readonly bitmaps?: BitmapStore | undefined
+  /**
+   * Looks for damage in this image (not in its backing file) and, where asked, repairs it. Present where the format can.
+   * @throws {ImageError} IMG_READ_ONLY where repair is asked of an image not open for writing.
+   */
+  check?(options?: CheckOptions): Promise<CheckResult>
+  /**
+   * Changes options of the image, given as values or as text.
+   * @throws {ImageError} IMG_BAD_OPTION, IMG_UNSUPPORTED.
+   */
+  amend?(options: Readonly<Record<string, unknown>>, context?: AmendOptions): Promise<void>
+  /** Gives the host back what nothing in the image uses. */
+  compact?(options?: CompactOptions): Promise<void>
 }

@@ -4,7 +4,8 @@
  */
 
 export { decompressUnit } from './access/units.js'
-export type { BitmapInfo, BitmapStore } from './bitmap.js'
+export type { AmendContext, AmendOptions } from './amend.js'
+export type { AddBitmapOptions, BitmapInfo, BitmapStore, DirtyRange } from './bitmap.js'
 export type { BlockDevice, Extent, ExtentOptions, Preallocation, ResizeOptions } from './block.js'
 export {
   alignDown,
@@ -21,6 +22,7 @@ export {
   writeU64BE,
   writeU64LE,
 } from './bytes.js'
+export type { CheckFinding, CheckOptions, CheckResult } from './check.js'
 export type {
   Allocation,
   ClusterMap,
@@ -33,6 +35,7 @@ export type {
 export { type Codec, type CodecName, type CompressOptions, codecIfReady, loadCodec } from './codecs/index.js'
 export { ImageError, type ImageErrorCode, type ImageErrorDetails } from './errors.js'
 export {
+  type CompactOptions,
   type Compress,
   type CompressionSpec,
   type CreateContext,
@@ -99,6 +102,7 @@ export {
   type LazyFormat,
   registerFormat,
 } from './registry.js'
+export { noSecret, type SecretSource } from './secret.js'
 export { findSnapshot, type SnapshotInfo, type SnapshotStore } from './snapshot.js'
 export { type BlobOptions, blobStorage } from './storage/blob.js'
 export type { BlockOptions } from './storage/block-storage.js'

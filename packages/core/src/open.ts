@@ -6,6 +6,7 @@ import { parseOptions } from './options.js'
 import { probeFormat } from './probe.js'
 import { denyReferences, describe, type OpenedReference, type ReferenceResolver } from './reference.js'
 import { defaultRegistry, type FormatRegistry } from './registry.js'
+import { noSecret, type SecretSource } from './secret.js'
 import type { IoOptions, Storage } from './storage.js'
 
 /** Longest backing chain, the image itself included. */
@@ -21,6 +22,12 @@ export interface OpenOptions extends IoOptions {
   readonly writable?: boolean | undefined
   /** Only for `info`: opens no reference at all, and data cannot be read where one would be needed. Default false. */
   readonly inspect?: boolean | undefined
+  /** Opened to be checked or repaired: damage is no reason to refuse. Default false. */
+  readonly repair?: boolean | undefined
+  /** What can still be read of a damaged image is wanted. Default false. */
+  readonly salvage?: boolean | undefined
+  /** Gives passphrases of encrypted images, also of those further down the chain. Default: there is none. */
+  readonly secret?: SecretSource | undefined
   /** Open the backing chain. Default true; never where `inspect`. */
   readonly chain?: boolean | undefined
   /** The gate for backing files, data files and extents. Default: deny. */
@@ -59,10 +66,14 @@ async function openDisk(storage: Storage, options: OpenOptions, above: readonly 
 
 function openDriver(storage: Storage, format: Format, options: OpenOptions): Promise<Driver> {
   const { references = denyReferences, inspect = false, writable = false, signal } = options
+  const { repair = false, salvage = false, secret = noSecret } = options
   return format.open(storage, {
     options: parseOptions(format.openOptions ?? {}, options.options ?? {}, format.name),
     writable,
     inspect,
+    repair,
+    salvage,
+    secret,
     signal,
     async openReference(reference) {
       const gate = inspect ? denyReferences : references

@@ -5,6 +5,7 @@ import type { DiskImage } from '../src/image.js'
 import { openImage } from '../src/open.js'
 import { referencesFrom } from '../src/reference.js'
 import { createRegistry } from '../src/registry.js'
+import { noSecret } from '../src/secret.js'
 import { type MemoryStorage, memoryStorage } from '../src/storage/memory.js'
 import type { WritableStorage } from '../src/storage.js'
 import { expectCode } from './storage-contract.js'
@@ -283,7 +284,13 @@ describe('snapshots of a disk', () => {
         list: () => [info],
         async open(name) {
           if (name !== '1') throw new ImageError('IMG_NOT_FOUND', `there is no snapshot ${name}`)
-          const context = { options: {}, writable: false, inspect: false, warn: () => undefined }
+          const context = {
+            options: {},
+            writable: false,
+            inspect: false,
+            secret: noSecret,
+            warn: () => undefined,
+          }
           const driver = await toy.open(old, {
             ...context,
             openReference: () => Promise.reject(new Error('no')),

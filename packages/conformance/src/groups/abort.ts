@@ -60,7 +60,7 @@ export function abort(kit: Kit, it: It): void {
         const files = new ImageFiles()
         const session = new Session(kit, files, { writable: true, before: stop.hook })
         const result = await stop.during(async (signal) => {
-          const options = { size: content.size, options: values, references: session.references, signal }
+          const options = { size: content.size, options: values, ...session.leave, signal }
           const writer = await createWriter(kit.format, session.main, options)
           try {
             await convert(deviceOf(content), writer, { signal })

@@ -32,7 +32,7 @@ export function create(kit: Kit, it: It): void {
       const files = new ImageFiles()
       const session = new Session(kit, files, { writable: true })
       await works('making an empty image', () =>
-        createImage(kit.format, session.main, { size, options: values, references: session.references }),
+        createImage(kit.format, session.main, { size, options: values, ...session.leave }),
       )
       await readBack(kit, files, new SparseBytes(await kit.sizeOf(files, size, values)), 'an empty image')
     })
@@ -55,7 +55,7 @@ export function create(kit: Kit, it: It): void {
         createWriter(kit.format, session.main, {
           size: undefined,
           options: values,
-          references: session.references,
+          ...session.leave,
         }),
       )
       if (started.failed) {

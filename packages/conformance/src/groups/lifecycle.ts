@@ -111,7 +111,7 @@ async function startWriter(
   const session = new Session(kit, new ImageFiles(), { writable: true })
   const { size } = smallDisk(await kit.unit(values))
   const writer = await works('starting a new image', () =>
-    createWriter(kit.format, session.main, { size, options: values, references: session.references }),
+    createWriter(kit.format, session.main, { size, options: values, ...session.leave }),
   )
   return { session, writer }
 }

@@ -38,7 +38,7 @@ export function powerCut(kit: Kit, it: It): void {
       const files = new ImageFiles()
       const session = new Session(kit, files, { writable: true, before: log.hook })
       await works('making an image', async () => {
-        const options = { size: content.size, options: values, references: session.references }
+        const options = { size: content.size, options: values, ...session.leave }
         const writer = await createWriter(kit.format, session.main, options)
         await convert(deviceOf(content), writer)
         await writer.close?.()

@@ -3,6 +3,7 @@ import { ImageError } from '../errors.js'
 import type { CreateContext, Format, ImageWriter } from '../format.js'
 import { parseOptions } from '../options.js'
 import { denyReferences, describe, type ReferenceResolver } from '../reference.js'
+import { noSecret, type SecretSource } from '../secret.js'
 import type { IoOptions, Storage, WritableStorage } from '../storage.js'
 
 /** Options of {@link createWriter} and {@link createImage}. */
@@ -15,6 +16,8 @@ export interface CreateOptions extends IoOptions {
   readonly compress?: boolean | undefined
   /** Opens files that the image is to name, and makes files that belong to it. Default: refused. */
   readonly references?: ReferenceResolver | undefined
+  /** Gives passphrases, by the ids that options name. Default: there is none. */
+  readonly secret?: SecretSource | undefined
   /** Told what the user should know that is no error. */
   readonly onWarning?: ((message: string) => void) | undefined
 }
@@ -42,9 +45,10 @@ export function createContext(
   options: Omit<CreateOptions, 'size'>,
   target: Storage | undefined,
 ): CreateContext {
-  const { references = denyReferences, signal } = options
+  const { references = denyReferences, secret = noSecret, signal } = options
   return {
     signal,
+    secret,
     async openReference(reference) {
       if (target === undefined) {
         throw new ImageError(

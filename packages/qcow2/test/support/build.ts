@@ -1,4 +1,4 @@
-import { type Driver, type OpenContext, parseOptions } from '@img/core'
+import { type Driver, noSecret, type OpenContext, parseOptions } from '@img/core'
 import { qcow2 } from '../../src/format.js'
 import { type Header, serialiseHeader } from '../../src/header.js'
 import { MemoryStorage, type TestStorageOptions } from './storage.js'
@@ -81,6 +81,7 @@ export function openDriver(
     options: parseOptions(qcow2.openOptions ?? {}, {}),
     writable: false,
     inspect: false,
+    secret: noSecret,
     openReference: () => Promise.reject(new Error('no reference expected')),
     warn: () => undefined,
     ...context,

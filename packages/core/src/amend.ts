@@ -1,0 +1,22 @@
+import type { SecretSource } from './secret.js'
+import type { IoOptions } from './storage.js'
+
+/** What `amend` is given beside the options. */
+export interface AmendContext extends IoOptions {
+  /** Do also what may lose access to the data (erasing the last key slot). */
+  readonly force: boolean
+  /** The bytes of a secret, by the id that an option names. */
+  readonly secret: SecretSource
+  /** Something the user should know that is no error. */
+  warn(message: string): void
+  /** Told how far it is; the unit is the format's own. */
+  readonly onProgress?: ((progress: { readonly done: number; readonly total: number }) => void) | undefined
+}
+
+/** Options of {@link DiskImage.amend}. */
+export interface AmendOptions extends IoOptions {
+  readonly force?: boolean | undefined
+  readonly secret?: SecretSource | undefined
+  readonly onWarning?: ((message: string) => void) | undefined
+  readonly onProgress?: AmendContext['onProgress']
+}
