@@ -1,5 +1,5 @@
-import type { ClusterRun } from './cluster.js'
-import type { IoOptions, ZeroOptions } from './storage.js'
+import type { ClusterRun, ClusterZeroOptions } from './cluster.js'
+import type { IoOptions } from './storage.js'
 
 /** A run of guest bytes with where they live, backing chain followed. */
 export type Extent = ClusterRun & {
@@ -50,7 +50,7 @@ export interface BlockDevice extends AsyncDisposable {
   /** @throws {ImageError} IMG_NO_SPACE, IMG_IO, IMG_CLOSED, IMG_CORRUPT. */
   write?(offset: number, bytes: Uint8Array, options?: IoOptions): Promise<void>
   /** Makes a range read as zeros. */
-  writeZeroes?(offset: number, length: number, options?: ZeroOptions): Promise<void>
+  writeZeroes?(offset: number, length: number, options?: ClusterZeroOptions): Promise<void>
   /** Gives up the content of a range. Parts smaller than a cluster may be kept. */
   discard?(offset: number, length: number, options?: IoOptions): Promise<void>
   /** Sets the virtual size. */

@@ -1,5 +1,6 @@
 import type { MaybePromise } from './bytes.js'
 import type { CodecName } from './codecs/codec.js'
+import type { CompressionSpec } from './format.js'
 import type { IoOptions, Storage, ZeroOptions } from './storage.js'
 
 /** Guest bytes that stand as they are in a storage. */
@@ -68,6 +69,15 @@ export interface Allocation {
   publish?(): MaybePromise<void>
 }
 
+/** Options of a call that makes guest bytes zero. */
+export interface ClusterZeroOptions extends ZeroOptions {
+  /**
+   * The zeros are to stay zeros whatever backing file the image is given next: also what reads as zeros already is marked
+   * or written. Default false.
+   */
+  readonly explicit?: boolean | undefined
+}
+
 /**
  * The cluster abstraction: where guest ranges live. A driver implements it; core does all reading, writing,
  * copy-on-write and decompression on top. Offsets are the guest's, in bytes, within the virtual size.
@@ -86,7 +96,17 @@ export interface ClusterMap {
   /** Finds or makes room for a range to be written; absent where the format cannot be written in place. */
   allocate?(offset: number, length: number, options?: IoOptions): MaybePromise<Allocation>
   /** Marks whole clusters as zero. Absent: core writes zeros. */
-  zero?(offset: number, length: number, options?: ZeroOptions): MaybePromise<void>
+  zero?(offset: number, length: number, options?: ClusterZeroOptions): MaybePromise<void>
+  /** `zero` can mark zeros that no change of the backing file undoes. Absent: core writes them where they are asked for. */
+  readonly zeroesExplicitly?: boolean | undefined
+  /** How clusters are compressed in place; present with `allocateCompressed`. */
+  readonly compression?: CompressionSpec | undefined
+  /**
+   * Makes room for one cluster in compressed form: `hostLength` bytes, less than a cluster, without any unit to be filled.
+   * `offset`: the cluster's first guest byte.
+   * @throws {ImageError} IMG_UNSUPPORTED, IMG_UNSUPPORTED_SIZE where it cannot be addressed.
+   */
+  allocateCompressed?(offset: number, hostLength: number, options?: IoOptions): MaybePromise<Allocation>
   /** Gives whole clusters back. They read as zeros, or as the backing file where the format cannot say zero. */
   discard?(offset: number, length: number, options?: IoOptions): MaybePromise<void>
   /**

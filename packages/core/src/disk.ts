@@ -1,3 +1,4 @@
+import { writeCompressedLayer } from './access/compressed.js'
 import { layerExtents } from './access/extents.js'
 import { type Layer, readLayer } from './access/read.js'
 import { UnitCache } from './access/units.js'
@@ -7,15 +8,16 @@ import type { BitmapStore } from './bitmap.js'
 import type { Extent, ExtentOptions, ResizeOptions } from './block.js'
 import { alignUp, checkRange, isPromise, maxOffset } from './bytes.js'
 import type { CheckOptions, CheckResult } from './check.js'
+import type { ClusterZeroOptions } from './cluster.js'
 import { ImageError } from './errors.js'
-import type { CompactOptions, Driver, Format } from './format.js'
-import type { DiskImage, ImageInfo } from './image.js'
+import type { CompactOptions, Driver, Format, Reference } from './format.js'
+import type { CompressedWriteOptions, DiskImage, ImageInfo } from './image.js'
 import { parseOptions } from './options.js'
 import { describe } from './reference.js'
 import { noSecret } from './secret.js'
 import type { SnapshotStore } from './snapshot.js'
 import { asyncDispose } from './storage/dispose.js'
-import type { IoOptions, Storage, ZeroOptions } from './storage.js'
+import type { IoOptions, Storage } from './storage.js'
 import { isZero } from './zero.js'
 
 /** What a disk is made of. */
@@ -41,18 +43,27 @@ export class Disk implements DiskImage, Layer {
   readonly snapshots?: SnapshotStore<DiskImage>
   readonly bitmaps?: BitmapStore
   readonly write?: (offset: number, bytes: Uint8Array, options?: IoOptions) => Promise<void>
-  readonly writeZeroes?: (offset: number, length: number, options?: ZeroOptions) => Promise<void>
+  readonly writeZeroes?: (offset: number, length: number, options?: ClusterZeroOptions) => Promise<void>
   readonly discard?: (offset: number, length: number, options?: IoOptions) => Promise<void>
   readonly resize?: (size: number, options?: ResizeOptions) => Promise<void>
   readonly flush?: (options?: IoOptions) => Promise<void>
   readonly check?: (options?: CheckOptions) => Promise<CheckResult>
   readonly amend?: (options: Readonly<Record<string, unknown>>, context?: AmendOptions) => Promise<void>
   readonly compact?: (options?: CompactOptions) => Promise<void>
+  readonly setBacking?: (backing: Reference | undefined, options?: IoOptions) => Promise<void>
+  readonly empty?: (options?: IoOptions) => Promise<void>
+  readonly writeCompressed?: (
+    offset: number,
+    bytes: Uint8Array,
+    options?: CompressedWriteOptions,
+  ) => Promise<void>
   /** Set by the constructor: the symbol may have to be made first. */
   declare readonly [Symbol.asyncDispose]: () => Promise<void>
   readonly #borrowed: boolean
   #closed: Promise<void> | undefined
   #turn: Promise<unknown> = Promise.resolve()
+  /** Set once the image names another backing file than the one that is open. */
+  #rebased: ImageError | undefined
 
   constructor(parts: DiskParts) {
     Object.defineProperty(this, asyncDispose, { value: () => this.close() })
@@ -62,7 +73,7 @@ export class Disk implements DiskImage, Layer {
     this.backing = parts.backing ?? parts.snapshotOf?.backing
     this.backingMissing = parts.snapshotOf?.backingMissing ?? this.#missingBacking()
     this.#borrowed = parts.snapshotOf !== undefined
-    const { map, snapshots, bitmaps, resize, check, amend, compact } = parts.driver
+    const { map, snapshots, bitmaps, resize, check, amend, compact, setBacking, empty } = parts.driver
     if (bitmaps) this.bitmaps = bitmaps
     if (check) this.check = (options = {}) => this.#check(options, parts.writable === true)
     if (snapshots) this.snapshots = this.#snapshotStore(snapshots)
@@ -80,8 +91,14 @@ export class Disk implements DiskImage, Layer {
     }
     if (amend) this.amend = (options, context = {}) => this.#amend(options, context)
     if (compact) {
-      this.compact = (options) => this.#inTurn(options, () => compact.call(parts.driver, options))
+      this.compact = (options) => this.#maintain(options, () => compact.call(parts.driver, options))
     }
+    if (map.compression && map.allocateCompressed) {
+      this.writeCompressed = (offset, bytes, options) =>
+        this.#change(offset, bytes.length, options, () => writeCompressedLayer(this, offset, bytes, options))
+    }
+    if (setBacking) this.setBacking = (backing, options) => this.#setBacking(backing, options)
+    if (empty) this.empty = (options) => this.#maintain(options, () => empty.call(parts.driver, options))
     if (resize) this.resize = (size, options = {}) => this.#inTurn(options, () => this.#resize(size, options))
   }
 
@@ -145,6 +162,7 @@ export class Disk implements DiskImage, Layer {
   assertReadable(): void {
     this.#assertOpen()
     if (this.driver.unreadable) throw this.driver.unreadable
+    if (this.#rebased) throw this.#rebased
   }
 
   #assertOpen(): void {
@@ -289,6 +307,31 @@ export class Disk implements DiskImage, Layer {
       } finally {
         this.units.clear()
       }
+    })
+  }
+
+  /** A change of where data lies, not of what it is. */
+  async #maintain(options: IoOptions | undefined, change: () => Promise<void>): Promise<void> {
+    return this.#inTurn(options, async () => {
+      this.units.clear()
+      try {
+        await change()
+      } finally {
+        this.units.clear()
+      }
+    })
+  }
+
+  async #setBacking(backing: Reference | undefined, options?: IoOptions): Promise<void> {
+    await this.#inTurn(options, async () => {
+      // What was written so far was told to last before the header changes.
+      if (this.flush) await this.#flush(options)
+      await this.driver.setBacking?.(backing, options)
+      this.#rebased = new ImageError(
+        'IMG_CLOSED',
+        `${this.storage.label} has another backing file now: it has to be opened again`,
+        { source: this.storage.label },
+      )
     })
   }
 

@@ -115,6 +115,11 @@ export interface Driver {
    * @throws {ImageError} IMG_BAD_OPTION, IMG_UNSUPPORTED.
    */
   amend?(options: Readonly<Record<string, unknown>>, context: AmendContext): Promise<void>
+  /**
+   * Gives up all that the disk holds of its own, so that it reads as its backing file; snapshots stay (`commit`). Writes
+   * metadata as safely as `ClusterMap.flush`, and flushes the storage itself.
+   */
+  empty?(options?: IoOptions): Promise<void>
   /** Makes the file as small as it can be in place: what nothing uses goes back to the host. Flushes the storage itself. */
   compact?(options?: CompactOptions): Promise<void>
   /** Closes what it opened beside the storage given to `open`. */

@@ -3,9 +3,15 @@ import type { BitmapStore } from './bitmap.js'
 import type { BlockDevice } from './block.js'
 import type { CheckOptions, CheckResult } from './check.js'
 import type { ImageError } from './errors.js'
-import type { CompactOptions, Driver, Format, FormatInfo, Reference } from './format.js'
+import type { CompactOptions, Compress, Driver, Format, FormatInfo, Reference } from './format.js'
 import type { SnapshotInfo, SnapshotStore } from './snapshot.js'
-import type { Storage } from './storage.js'
+import type { IoOptions, Storage } from './storage.js'
+
+/** Options of {@link DiskImage.writeCompressed}. */
+export interface CompressedWriteOptions extends IoOptions {
+  /** Compresses one cluster elsewhere (worker threads). Default: in this thread. */
+  readonly compress?: Compress | undefined
+}
 
 /** Plain facts of an image. Nothing is opened or decompressed to know them. */
 export interface ImageInfo extends FormatInfo {
@@ -51,6 +57,20 @@ export interface DiskImage extends BlockDevice {
    * @throws {ImageError} IMG_BAD_OPTION, IMG_UNSUPPORTED.
    */
   amend?(options: Readonly<Record<string, unknown>>, context?: AmendOptions): Promise<void>
+  /**
+   * Names another backing file, or none; no data is touched. What is asked of the disk afterwards would be read from the
+   * wrong file, and is refused: close it and open it again.
+   * @throws {ImageError} IMG_UNSUPPORTED, IMG_BAD_OPTION.
+   */
+  setBacking?(backing: Reference | undefined, options?: IoOptions): Promise<void>
+  /** Gives up all that the disk holds of its own: it reads as its backing file, or as zeros. Snapshots stay. */
+  empty?(options?: IoOptions): Promise<void>
+  /**
+   * Writes whole clusters (the last may end at the size) in compressed form; those that do not shrink as they are. Present
+   * where the format compresses in place.
+   * @throws {RangeError} where the range does not start and end with clusters.
+   */
+  writeCompressed?(offset: number, bytes: Uint8Array, options?: CompressedWriteOptions): Promise<void>
   /** Gives the host back what nothing in the image uses. */
   compact?(options?: CompactOptions): Promise<void>
 }

@@ -27,6 +27,7 @@ export type {
   Allocation,
   ClusterMap,
   ClusterRun,
+  ClusterZeroOptions,
   CompressedRun,
   DataRun,
   UnallocatedRun,
@@ -59,15 +60,18 @@ export {
   type StreamReader,
   type StreamSource,
 } from './format.js'
-export type { DiskImage, ImageInfo } from './image.js'
+export type { CompressedWriteOptions, DiskImage, ImageInfo } from './image.js'
 export { type Batch, batchBytes, batches, batchLength, clip, readsZero } from './jobs/batches.js'
+export { type CommitOptions, type CommitResult, commit } from './jobs/commit.js'
 export { type CompareOptions, type CompareResult, compare } from './jobs/compare.js'
+export { compressHere } from './jobs/compress-here.js'
 export { concatenate } from './jobs/concatenate.js'
-export { type ConvertOptions, compressHere, convert, convertStream } from './jobs/convert.js'
+export { type ConvertOptions, convert, convertStream } from './jobs/convert.js'
 export { type CreateOptions, createImage, createWriter, parseCreateOptions } from './jobs/create.js'
 export { type MeasureOptions, measure } from './jobs/measure.js'
 export { asyncMover, emit, type Piece, scanStep, splitZeros } from './jobs/mover.js'
 export { dataRanges, type Range, type RangeOptions } from './jobs/ranges.js'
+export { type RebaseOptions, type RebaseResult, rebase } from './jobs/rebase.js'
 export { type StreamOptions, streamImage } from './jobs/stream.js'
 export { thin } from './jobs/thin.js'
 export type { Allocate, CopyPlan, JobOptions, Mover, Progress } from './jobs/types.js'

@@ -28,6 +28,13 @@ export interface OpenOptions extends IoOptions {
   readonly salvage?: boolean | undefined
   /** Gives passphrases of encrypted images, also of those further down the chain. Default: there is none. */
   readonly secret?: SecretSource | undefined
+  /**
+   * Which images down the chain are opened to be changed as well (`commit`). `depth` is 1 for the image's own backing file;
+   * `from` names it by `reference`. Default: none.
+   */
+  readonly writableBacking?:
+    | ((layer: { readonly depth: number; readonly reference: Reference; readonly from: Storage }) => boolean)
+    | undefined
   /** Open the backing chain. Default true; never where `inspect`. */
   readonly chain?: boolean | undefined
   /** The gate for backing files, data files and extents. Default: deny. */
@@ -125,8 +132,9 @@ async function openBacking(
       { source: from.label },
     )
   }
+  const writable = options.writableBacking?.({ depth: above.length, reference, from }) ?? false
   const opened = await (options.references ?? denyReferences).open(reference, from, {
-    writable: false,
+    writable,
     signal: options.signal,
   })
   const { storage } = opened
@@ -142,7 +150,7 @@ async function openBacking(
   }
   const backing = await openDisk(
     storage,
-    { ...options, format: backingFormat(reference, opened), writable: false, options: {} },
+    { ...options, format: backingFormat(reference, opened), writable, options: {} },
     above,
   )
   try {

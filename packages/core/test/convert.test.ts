@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { compressHere, convert } from '../src/jobs/convert.js'
+import { compressHere } from '../src/jobs/compress-here.js'
+import { convert } from '../src/jobs/convert.js'
 import { createWriter } from '../src/jobs/create.js'
 import { openImage } from '../src/open.js'
 import { referencesFrom } from '../src/reference.js'

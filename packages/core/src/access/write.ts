@@ -1,7 +1,7 @@
 import { alignDown, alignUp } from '../bytes.js'
-import type { Allocation } from '../cluster.js'
+import type { Allocation, ClusterZeroOptions } from '../cluster.js'
 import { ImageError } from '../errors.js'
-import type { IoOptions, Storage, ZeroOptions } from '../storage.js'
+import type { IoOptions, Storage } from '../storage.js'
 import { isZero, zeroBlock } from '../zero.js'
 import { type Layer, readLayer } from './read.js'
 
@@ -11,7 +11,13 @@ function writer(storage: Storage): Required<Pick<Storage, 'write'>> & Storage {
   return storage as Required<Pick<Storage, 'write'>> & Storage
 }
 
-async function put(storage: Storage, offset: number, bytes: Uint8Array, options?: IoOptions): Promise<void> {
+/** Writes bytes into a storage of an image, at once where that can be. */
+export async function put(
+  storage: Storage,
+  offset: number,
+  bytes: Uint8Array,
+  options?: IoOptions,
+): Promise<void> {
   if (bytes.length === 0 || storage.writeSync?.(offset, bytes)) return
   await writer(storage).write(offset, bytes, options)
 }
@@ -64,14 +70,16 @@ export async function writeZeroesLayer(
   layer: Layer,
   offset: number,
   length: number,
-  options?: ZeroOptions,
+  options?: ClusterZeroOptions,
 ): Promise<void> {
   const { map } = layer.driver
   const end = offset + length
   // The last cluster may be cut by the end of the disk: zeroing up to there zeroes it whole.
   const limit = end === layer.driver.size ? end : alignDown(end, map.clusterSize)
   const start = Math.min(alignUp(offset, map.clusterSize), end)
-  if (map.zero === undefined || start >= limit) return writeZeroBytes(layer, offset, length, options)
+  const marked = options?.explicit !== true || map.zeroesExplicitly === true
+  if (map.zero === undefined || !marked || start >= limit)
+    return writeZeroBytes(layer, offset, length, options)
   await writeZeroBytes(layer, offset, start - offset, options)
   await map.zero(start, limit - start, options)
   await writeZeroBytes(layer, limit, end - limit, options)
@@ -81,17 +89,27 @@ async function writeZeroBytes(
   layer: Layer,
   offset: number,
   length: number,
-  options?: IoOptions,
+  options?: ClusterZeroOptions,
 ): Promise<void> {
   for (let at = 0; at < length; ) {
     // Only the first and the last piece may end inside a sector: no other sector is written in two parts.
     const part = Math.min(zeroBlock.length - ((offset + at) % zeroBlock.length), length - at)
-    // What reads as zeros already needs no room.
-    const now = new Uint8Array(part)
-    await readLayer(layer, offset + at, now, options)
-    if (!isZero(now)) await writeLayer(layer, offset + at, zeroBlock.subarray(0, part), options)
+    if (options?.explicit === true || !(await readsAsZeros(layer, offset + at, part, options)))
+      await writeLayer(layer, offset + at, zeroBlock.subarray(0, part), options)
     at += part
   }
+}
+
+/** What reads as zeros already needs no room. */
+async function readsAsZeros(
+  layer: Layer,
+  offset: number,
+  length: number,
+  options?: IoOptions,
+): Promise<boolean> {
+  const now = new Uint8Array(length)
+  await readLayer(layer, offset, now, options)
+  return isZero(now)
 }
 
 /** Gives whole clusters of a range back; parts of clusters are kept. */

@@ -1,6 +1,7 @@
 import type { BlockDevice, Extent } from '../block.js'
 import { isZero } from '../zero.js'
 import { readsZero } from './batches.js'
+import { ExtentCursor } from './extent-cursor.js'
 import type { JobOptions } from './types.js'
 
 /** Options of {@link compare}. */
@@ -38,32 +39,6 @@ export function firstDifference(a: Uint8Array, b: Uint8Array): number {
   return -1
 }
 
-/** A device's extents, looked at by position. */
-class Cursor {
-  readonly #extents: AsyncIterator<Extent>
-  #now: Extent | undefined
-  #done = false
-
-  constructor(device: BlockDevice, { strict, signal }: CompareOptions) {
-    // Holes save reading, but are the host's matter: strictly, only those count that are the image's own.
-    this.#extents = device.extents({ holes: strict !== true, signal })[Symbol.asyncIterator]()
-  }
-
-  /** The extent that holds `offset`; undefined past the end. Offsets must not go back. */
-  async at(offset: number): Promise<Extent | undefined> {
-    while (!this.#done && (this.#now === undefined || this.#now.offset + this.#now.length <= offset)) {
-      const next = await this.#extents.next()
-      if (next.done === true) this.#done = true
-      else this.#now = next.value
-    }
-    return this.#done ? undefined : this.#now
-  }
-
-  async close(): Promise<void> {
-    await this.#extents.return?.()
-  }
-}
-
 /**
  * Compares what the guest sees in two disks. Ranges that are zero in both are not read. A disk that ends early counts as
  * zeros from there on.
@@ -76,7 +51,9 @@ export async function compare(
   const { signal, strict = false } = options
   if (strict && a.size !== b.size) return { same: false, reason: 'size', offset: Math.min(a.size, b.size) }
   const total = Math.max(a.size, b.size)
-  const [left, right] = [new Cursor(a, options), new Cursor(b, options)]
+  // Holes save reading, but are the host's matter: strictly, only those count that are the image's own.
+  const walk = { holes: !strict, signal }
+  const [left, right] = [new ExtentCursor(a, walk), new ExtentCursor(b, walk)]
   const [bytesA, bytesB] = [new Uint8Array(step), new Uint8Array(step)]
   try {
     for (let at = 0; at < total; ) {

@@ -1,9 +1,8 @@
 import { abortableItems } from '../abort.js'
 import type { BlockDevice } from '../block.js'
-import { isPromise } from '../bytes.js'
-import { loadCodec } from '../codecs/index.js'
-import type { Compress, CompressionSpec, ImageWriter, StreamReader } from '../format.js'
+import type { Compress, ImageWriter, StreamReader } from '../format.js'
 import { batchLength } from './batches.js'
+import { compressHere } from './compress-here.js'
 import { Gatherer } from './gather.js'
 import { asyncMover, compressPieces, emit, splitZeros } from './mover.js'
 import type { Allocate, CopyPlan, JobOptions, Mover } from './types.js'
@@ -24,12 +23,6 @@ export interface ConvertOptions extends JobOptions {
 }
 
 const defaultSparse = 4096
-
-/** Compresses in this thread. */
-export const compressHere: Compress = (bytes: Uint8Array, spec: CompressionSpec) => {
-  const codec = loadCodec(spec.codec)
-  return isPromise(codec) ? codec.then((ready) => ready.compress(bytes, spec)) : codec.compress(bytes, spec)
-}
 
 /**
  * Copies everything the guest sees in `source` into a new image and finishes it.
