@@ -1,3 +1,6 @@
 import { defineLibrary } from '@tooling/tsup'
 
-export default defineLibrary({ platform: 'node', entry: { worker: 'src/worker.ts' } })
+export default defineLibrary({
+  platform: 'node',
+  entry: { worker: 'src/worker.ts', 'write-thread': 'src/write-thread.ts' },
+})

@@ -5,44 +5,90 @@ import {
   batchLength,
   type CopyPlan,
   emit,
-  type ImageWriter,
   isPromise,
   type Mover,
+  type Put,
   splitZeros,
 } from '@img/core'
 import { CompressedSpan } from './compressed-span.js'
+import { WriteBehind } from './write-behind.js'
 
 /** Bytes read and written at once: what stays in a processor's own cache between the two. */
-const copyBytes = 128 * 1024
+const copyBytes = 256 * 1024
+
+/** Bytes of data after which a second thread is worth its start. */
+const threadAfter = 8 * 1024 * 1024
 
 /** Longest time without letting timers, signals and progress in, in milliseconds. */
 const turn = 20
 
 /**
- * Moves data with synchronous reads and writes on this thread, in large batches: for local files the fastest way there
- * is (docs/performance.md). Whatever cannot be had at once is awaited.
+ * Moves data with synchronous reads on this thread, in large batches, and with synchronous writes, which go on in a thread
+ * of their own where there is much: for local files the fastest way there is (docs/performance.md). Whatever cannot be had
+ * at once is awaited.
  */
 export const nodeMover: Mover = async (plan) => {
   const { writer, signal } = plan
   const unit = writer.clusterSize
-  const buffer = new Uint8Array(batchLength(unit, copyBytes))
   const compressed = new CompressedSpan()
+  const buffers = new CopyBuffers(batchLength(unit, copyBytes))
   let due = performance.now() + turn
-  for await (const batch of batches(plan.extents, unit, plan.sparse === 0, copyBytes)) {
-    if (batch.extents.length === 0) {
-      const pending = writer.zero?.(batch.offset, batch.length)
-      if (isPromise(pending)) await pending
-    } else {
-      const bytes = buffer.subarray(0, batch.length)
-      if (!fillSync(batch, bytes, compressed)) await plan.source.read(batch.offset, bytes, { signal })
-      await writeBatch(plan, writer, batch, bytes)
+  try {
+    for await (const batch of batches(plan.extents, unit, plan.sparse === 0, copyBytes)) {
+      if (batch.extents.length === 0) {
+        const pending = writer.zero?.(batch.offset, batch.length)
+        if (isPromise(pending)) await pending
+      } else {
+        const bytes = buffers.take(batch.length)
+        if (!fillSync(batch, bytes, compressed)) await plan.source.read(batch.offset, bytes, { signal })
+        await writeBatch(plan, batch, bytes, buffers.put)
+        buffers.give()
+      }
+      plan.advance(batch.length)
+      if (performance.now() > due) {
+        await setImmediate()
+        signal?.throwIfAborted()
+        due = performance.now() + turn
+      }
     }
-    plan.advance(batch.length)
-    if (performance.now() > due) {
-      await setImmediate()
-      signal?.throwIfAborted()
-      due = performance.now() + turn
+  } finally {
+    await buffers.close()
+  }
+}
+
+/** One buffer, and after much data those of a thread that writes. */
+class CopyBuffers {
+  readonly #length: number
+  readonly #own: Uint8Array
+  #behind: WriteBehind | undefined
+  #seen = 0
+  #possible = true
+  put: Put | undefined
+
+  constructor(length: number) {
+    this.#length = length
+    this.#own = new Uint8Array(length)
+  }
+
+  take(length: number): Uint8Array {
+    this.#seen += length
+    if (this.#seen > threadAfter && this.#possible) {
+      this.#possible = false
+      if (WriteBehind.possible) this.#behind = new WriteBehind(this.#length)
     }
+    const behind = this.#behind
+    if (behind?.ready !== true) return this.#own.subarray(0, length)
+    this.put ??= (storage, offset, bytes) => behind.put(storage, offset, bytes)
+    return behind.take().subarray(0, length)
+  }
+
+  give(): void {
+    if (this.put !== undefined) this.#behind?.give()
+  }
+
+  /** Waits until all is written. @throws {ImageError} for what could not be. */
+  async close(): Promise<void> {
+    await this.#behind?.close()
   }
 }
 
@@ -63,11 +109,12 @@ function fillSync(batch: Batch, bytes: Uint8Array, compressed: CompressedSpan): 
 
 async function writeBatch(
   plan: CopyPlan,
-  writer: ImageWriter,
   batch: Batch,
   bytes: Uint8Array,
+  put: Put | undefined,
 ): Promise<void> {
-  for (const piece of splitZeros(bytes, batch.offset, writer.clusterSize, plan.sparse)) {
-    await emit(writer, piece, { signal: plan.signal })
+  const { writer, sparse, signal } = plan
+  for (const piece of splitZeros(bytes, batch.offset, writer.clusterSize, sparse)) {
+    await emit(writer, piece, { signal }, put)
   }
 }

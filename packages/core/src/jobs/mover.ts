@@ -1,7 +1,7 @@
 import { isPromise, type MaybePromise } from '../bytes.js'
 import { ImageError } from '../errors.js'
 import type { Compress, ImageWriter } from '../format.js'
-import type { IoOptions } from '../storage.js'
+import type { IoOptions, WritableStorage } from '../storage.js'
 import { zeroRun } from '../zero.js'
 import { type Batch, batches, batchLength } from './batches.js'
 import type { Allocate, Mover } from './types.js'
@@ -51,8 +51,23 @@ export function splitZeros(bytes: Uint8Array, offset: number, unit: number, spar
   return pieces
 }
 
-/** Writes pieces where the writer places them. Pieces must come in ascending order. */
-export async function emit(writer: ImageWriter, piece: Piece, options: IoOptions): Promise<void> {
+/** Writes at once, or returns false. */
+export type Put = (storage: WritableStorage, offset: number, bytes: Uint8Array) => boolean
+
+function putNow(storage: WritableStorage, offset: number, bytes: Uint8Array): boolean {
+  return storage.writeSync?.(offset, bytes) === true
+}
+
+/**
+ * Writes pieces where the writer places them. Pieces must come in ascending order. `put` may write in another way; what
+ * it does not take is awaited.
+ */
+export async function emit(
+  writer: ImageWriter,
+  piece: Piece,
+  options: IoOptions,
+  put: Put = putNow,
+): Promise<void> {
   const { offset, length, bytes } = piece
   if (bytes === undefined) {
     await writer.zero?.(offset, length)
@@ -68,8 +83,7 @@ export async function emit(writer: ImageWriter, piece: Piece, options: IoOptions
     const placed = writer.place(offset + at, length - at)
     const room = isPromise(placed) ? await placed : placed
     const part = bytes.subarray(at, at + room.length)
-    if (!room.storage.writeSync?.(room.hostOffset, part))
-      await room.storage.write(room.hostOffset, part, options)
+    if (!put(room.storage, room.hostOffset, part)) await room.storage.write(room.hostOffset, part, options)
     at += room.length
   }
 }
