@@ -283,10 +283,11 @@ export function headerBytes(header: Header): number {
 
 /**
  * Serialises a header with its extensions and the backing file name, ready to be put at byte 0.
+ * @param nameAt byte for the backing file name, not before the end of the extensions; absent: there
  * @throws {RangeError} where it does not fit into the first cluster.
  */
-export function serialiseHeader(header: Header): Uint8Array {
-  const length = headerBytes(header)
+export function serialiseHeader(header: Header, nameAt?: number): Uint8Array {
+  const length = Math.max(headerBytes(header), (nameAt ?? 0) + (header.backingFile?.length ?? 0))
   if (length > 2 ** header.clusterBits) throw new RangeError(`header of ${length} bytes exceeds the cluster`)
   const bytes = new Uint8Array(length)
   const view = viewOf(bytes)
@@ -314,9 +315,10 @@ export function serialiseHeader(header: Header): Uint8Array {
   }
   end = writeExtensions(bytes, end, header.extensions)
   if (header.backingFile !== undefined) {
-    writeU64BE(view, 8, end)
+    const at = Math.max(end, nameAt ?? 0)
+    writeU64BE(view, 8, at)
     view.setUint32(16, header.backingFile.length)
-    bytes.set(header.backingFile, end)
+    bytes.set(header.backingFile, at)
   }
   return bytes
 }

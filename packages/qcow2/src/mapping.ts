@@ -34,7 +34,7 @@ export class Qcow2Map implements ClusterMap {
   /** Entries in an L2 table and in a slice of one. */
   readonly #l2Entries: number
   readonly #sliceEntries: number
-  readonly #entry: L2Entry
+  #entry: L2Entry
   /** What the last `#find` lacked: a page of the L1 table, or else a slice at a host offset. */
   #missingPage = -1
   #missingSlice = -1
@@ -55,6 +55,12 @@ export class Qcow2Map implements ClusterMap {
   /** Maps by another L1 table from here on: the disk has another size, or is what a snapshot was. */
   replaceL1(l1: L1Table): void {
     this.#l1 = l1
+  }
+
+  /** Reads entries by what the header says from here on. Cluster size and kind of L2 entries stay. */
+  headerChanged(): void {
+    const { header, storage, data } = this.#image
+    this.#entry = new L2Entry(header, storage, data)
   }
 
   lookup(offset: number, maxLength: number, options?: IoOptions): MaybePromise<ClusterRun> {

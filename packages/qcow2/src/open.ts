@@ -1,24 +1,16 @@
-import {
-  alignDown,
-  type Driver,
-  type ImageError,
-  type OpenContext,
-  type Reference,
-  type Storage,
-} from '@img/core'
+import { alignDown, type Driver, type ImageError, type OpenContext, type Storage } from '@img/core'
+import { backingReference } from './backing-name.js'
 import { type DriverParts, Qcow2Driver } from './driver.js'
 import { corrupt, hex, qcow2Error, truncated } from './errors.js'
 import { ExtensionType, stringExtension } from './extensions.js'
 import { Autoclear, Incompatible } from './features.js'
 import { CryptMethod, type Header, headerClusterSize, parseHeader } from './header.js'
-import { MAX_BACKING_FORMAT_BYTES, SECTOR } from './limits.js'
+import { SECTOR } from './limits.js'
 import { readSnapshots } from './snapshot.js'
 import { L2Cache } from './tables.js'
 
 /** Bytes of the first read: the whole header area for clusters up to 64 KiB. */
 const HEAD_BYTES = 65536
-
-const decoder = new TextDecoder()
 
 /**
  * Reads and checks the header of an image.
@@ -110,16 +102,6 @@ function checkWritable(header: Header, source: string): void {
   }
   const encryption = encryptionError(header, source)
   if (encryption) throw encryption
-}
-
-function backingReference(header: Header, source: string): Reference | undefined {
-  if (header.backingFile === undefined) return undefined
-  const format = stringExtension(header.extensions, ExtensionType.backingFormat)
-  if (format !== undefined && format.length > MAX_BACKING_FORMAT_BYTES) {
-    throw corrupt(`backing format name of ${format.length} bytes is too long`, source)
-  }
-  // An empty name is one that is not known.
-  return { kind: 'backing', name: decoder.decode(header.backingFile), format: format || undefined }
 }
 
 /** Specification: Header, incompatible_features bit 2; External data file name string. */

@@ -153,6 +153,37 @@ export class RefcountStore {
     this.#tableTo = Math.max(this.#tableTo, index + 1)
   }
 
+  /** Blocks that count no cluster but, where it is one of their own, the block's: index and byte offset. */
+  async emptyBlocks(): Promise<{ readonly index: number; readonly offset: number }[]> {
+    const found: { readonly index: number; readonly offset: number }[] = []
+    for (let index = 0; index < this.#table.length; index++) {
+      const offset = this.#table[index] as number
+      if (offset === 0) continue
+      const { bytes } = (await this.#block(index)) as Block
+      const own = offset / this.#clusterSize - index * this.entries
+      if (own < 0 || own >= this.entries) {
+        if (isZero(bytes)) found.push({ index, offset })
+        continue
+      }
+      const at = Math.floor((own * this.#bits) / 8)
+      const length = Math.max(1, this.#bits / 8)
+      if (!isZero(bytes, 0, at) || !isZero(bytes, at + length)) continue
+      const others = bytes.slice(at, at + length)
+      setRefcount(others, this.#bits < 8 ? own % (8 / this.#bits) : 0, this.#bits, 0)
+      if (isZero(others)) found.push({ index, offset })
+    }
+    return found
+  }
+
+  /** Forgets a block: its clusters are free. */
+  dropBlock(index: number): void {
+    this.#blocks.delete(index)
+    this.#dirty.delete(index)
+    this.#table[index] = 0
+    this.#tableFrom = Math.min(this.#tableFrom, index)
+    this.#tableTo = Math.max(this.#tableTo, index + 1)
+  }
+
   /**
    * Moves the table to a larger place.
    * @throws {ImageError} IMG_UNSUPPORTED beyond the limit of the format.

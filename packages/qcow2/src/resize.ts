@@ -1,4 +1,11 @@
-import { alignUp, divideUp, ImageError, type Preallocation, type ResizeOptions } from '@img/core'
+import {
+  alignUp,
+  divideUp,
+  ImageError,
+  type IoOptions,
+  type Preallocation,
+  type ResizeOptions,
+} from '@img/core'
 import { readBitmapInfo } from './bitmap-info.js'
 import { ALL_SUBCLUSTERS, COPIED_HIGH, TWO32, ZERO_LOW } from './entries.js'
 import { qcow2Error } from './errors.js'
@@ -8,6 +15,7 @@ import { MAX_L1_BYTES, SECTOR } from './limits.js'
 import { L1Table } from './tables.js'
 import { clearRange } from './write-clear.js'
 import { l1Clusters, type WritableImage } from './write-image.js'
+import type { L2Editor } from './write-l2.js'
 import type { WritableMap } from './write-map.js'
 
 /** Bytes of an extra data field that tells the size of a snapshot's disk. Specification: Snapshots. */
@@ -168,7 +176,7 @@ async function shrink(
   size: number,
   options: ResizeOptions,
 ): Promise<void> {
-  const { header, clusterSize, allocator, storage } = target
+  const { header, clusterSize } = target
   const { l2 } = map
   await target.begin()
   const offset = alignUp(size, clusterSize)
@@ -176,8 +184,22 @@ async function shrink(
   if (length > 0) {
     await clearRange(target, l2, { offset, length, content: 'unallocated', keep: 'none' }, options)
   }
-  const last = l1Entries(header.size, header)
-  for (let index = l1Entries(size, header); index < last; index++) {
+  await dropTables(target, l2, l1Entries(size, header), l1Entries(header.size, header))
+  await target.switchL1(size, target.l1, options)
+  if (target.rawData) await target.writableData.truncate(size, options)
+  await dropEmptyBlocks(target, options)
+  await truncateToUsed(target, options)
+}
+
+/** Gives up L2 tables that map nothing, by their index in the L1 table. */
+export async function dropTables(
+  target: WritableImage,
+  l2: L2Editor,
+  from: number,
+  to: number,
+): Promise<void> {
+  const { allocator, clusterSize } = target
+  for (let index = from; index < to; index++) {
     const table = await l2.table(index)
     if (table.offset === 0) continue
     await allocator.free([{ offset: table.offset, length: clusterSize }])
@@ -185,8 +207,28 @@ async function shrink(
     target.image.cache.forget(table.offset, clusterSize)
     target.guard.remove(table.offset, clusterSize)
   }
-  await target.switchL1(size, target.l1, options)
-  if (target.rawData) await target.writableData.truncate(size, options)
-  const end = (await allocator.usedEnd()) * clusterSize
-  if (end < storage.size) await storage.truncate(end, options)
+}
+
+/**
+ * Gives up refcount blocks that count nothing but themselves. A block is let go of, durably, before its cluster is free.
+ * Everything else must be committed.
+ */
+export async function dropEmptyBlocks(target: WritableImage, options?: IoOptions): Promise<void> {
+  const { refcounts, guard, allocator, clusterSize } = target
+  const freed: { offset: number; length: number }[] = []
+  for (const { index, offset } of await refcounts.emptyBlocks()) {
+    const own = Math.floor(offset / clusterSize / refcounts.entries) === index
+    refcounts.dropBlock(index)
+    if (own) await allocator.release({ first: offset / clusterSize, count: 0 })
+    else freed.push({ offset, length: clusterSize })
+    guard.remove(offset, clusterSize)
+  }
+  await allocator.free(freed)
+  await target.settle(options)
+}
+
+/** Cuts off what lies behind the last cluster in use. */
+export async function truncateToUsed(target: WritableImage, options?: IoOptions): Promise<void> {
+  const end = (await target.allocator.usedEnd()) * target.clusterSize
+  if (end < target.storage.size) await target.storage.truncate(end, options)
 }

@@ -13,6 +13,8 @@ export interface ClearedRange {
   readonly content: 'zero' | 'unallocated'
   /** Which clusters keep their room: all that have some, those that are zero already, or none. */
   readonly keep: 'all' | 'zero' | 'none'
+  /** Zeros are marked also where nothing but the lack of a backing file makes them. */
+  readonly explicit?: boolean | undefined
 }
 
 /** Gives up the content of clusters, and their room where it is not to be kept. */
@@ -29,7 +31,8 @@ export async function clearRange(
   // The raw file keeps its place for everything.
   const keep = target.rawData ? 'all' : range.keep
   // Without a backing file what is not mapped reads as zeros already.
-  const skips = range.content === 'unallocated' || !target.hasBacking
+  const backed = target.hasBacking || range.explicit === true
+  const skips = range.content === 'unallocated' || !backed
   const end = Math.ceil((offset + length) / clusterSize)
   for (let cluster = Math.floor(offset / clusterSize); cluster < end; ) {
     options?.signal?.throwIfAborted()
@@ -41,7 +44,7 @@ export async function clearRange(
     }
     const place = await l2.place(cluster, options)
     const count = Math.min(place.left, end - cluster)
-    await clearEntries(target, l2, place, { cluster, count, content: range.content, keep })
+    await clearEntries(target, l2, place, { cluster, count, content: range.content, keep, backed })
     cluster += count
   }
 }
@@ -51,6 +54,8 @@ interface ClearedEntries {
   readonly count: number
   readonly content: 'zero' | 'unallocated'
   readonly keep: ClearedRange['keep']
+  /** A backing file shows, or will, where nothing is said. */
+  readonly backed: boolean
 }
 
 /** Clears entries of one slice. */
@@ -58,13 +63,13 @@ async function clearEntries(
   target: WritableImage,
   l2: L2Editor,
   place: EntryPlace,
-  { cluster, count, content, keep }: ClearedEntries,
+  { cluster, count, content, keep, backed }: ClearedEntries,
 ): Promise<void> {
   const changes: { readonly at: number; readonly words: readonly number[] }[] = []
   const frees: { readonly offset: number; readonly length: number }[] = []
   for (let i = 0; i < count; i++) {
     const entry = l2.decode(place, i, cluster)
-    if (isClear(entry, content, keep !== 'none', target.hasBacking)) continue
+    if (isClear(entry, content, keep !== 'none', backed)) continue
     const at = place.at + i * l2.words
     const stays = keep === 'all' && content === 'zero' && entry.kind !== 'compressed' && entry.host >= 0
     const high = stays ? (place.words[at] as number) : 0

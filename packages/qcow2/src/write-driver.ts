@@ -1,4 +1,12 @@
-import { alignDown, type Driver, type IoOptions, type OpenContext, type ResizeOptions } from '@img/core'
+import {
+  alignDown,
+  type Driver,
+  type IoOptions,
+  type OpenContext,
+  type Reference,
+  type ResizeOptions,
+} from '@img/core'
+import { backingReference } from './backing-name.js'
 import { readBitmapInfo } from './bitmap-info.js'
 import { type DriverParts, openSnapshot } from './driver.js'
 import { describeImage } from './info.js'
@@ -31,7 +39,6 @@ export async function openWritable(parts: DriverParts, context: OpenContext): Pr
 /** An image opened for writing. */
 class WritableDriver implements Driver {
   readonly map: WritableMap
-  readonly backing: Driver['backing']
   readonly holes: Driver['holes']
   readonly snapshots: NonNullable<Driver['snapshots']>
   readonly bitmaps?: NonNullable<Driver['bitmaps']>
@@ -42,7 +49,6 @@ class WritableDriver implements Driver {
     this.#parts = parts
     this.#target = target
     this.map = map
-    this.backing = parts.backing
     this.holes = parts.holes
     if (target.header.version === 3) {
       this.bitmaps = { list: (options) => readBitmapInfo(target.storage, target.header, options) }
@@ -68,6 +74,10 @@ class WritableDriver implements Driver {
     }
   }
 
+  get backing(): Driver['backing'] {
+    return backingReference(this.#target.header, this.#target.storage.label)
+  }
+
   get size(): number {
     return alignDown(this.#target.header.size, SECTOR)
   }
@@ -75,6 +85,17 @@ class WritableDriver implements Driver {
   async resize(size: number, options: ResizeOptions): Promise<void> {
     const { resizeImage } = await import('./resize.js')
     await resizeImage(this.#target, this.map, size, options)
+  }
+
+  async setBacking(backing: Reference | undefined, options?: IoOptions): Promise<void> {
+    const { changeBacking } = await import('./backing.js')
+    await changeBacking(this.#target, backing, options)
+    this.map.headerChanged()
+  }
+
+  async empty(options?: IoOptions): Promise<void> {
+    const { emptyImage } = await import('./backing.js')
+    await emptyImage(this.#target, this.map, options)
   }
 
   info(options?: IoOptions): ReturnType<typeof describeImage> {

@@ -36,7 +36,6 @@ export class WritableImage {
   readonly external: boolean
   /** That file is kept readable as a raw image. */
   readonly rawData: boolean
-  readonly hasBacking: boolean
   readonly refcounts: RefcountStore
   readonly guard: WriteGuard
   readonly allocator: ClusterAllocator
@@ -64,7 +63,6 @@ export class WritableImage {
     this.clusterSize = 2 ** header.clusterBits
     this.external = header.incompatibleFeatures.has(Incompatible.dataFile)
     this.rawData = header.autoclearFeatures.has(Autoclear.rawDataFile)
-    this.hasBacking = header.backingFile !== undefined
     this.guard = new WriteGuard(this.clusterSize, storage.label)
     this.allocator = new ClusterAllocator(
       refcounts,
@@ -93,6 +91,10 @@ export class WritableImage {
 
   get header(): Header {
     return this.image.header
+  }
+
+  get hasBacking(): boolean {
+    return this.header.backingFile !== undefined
   }
 
   /** Where guest data goes. */

@@ -1,4 +1,4 @@
-import type { Allocation, IoOptions, ZeroOptions } from '@img/core'
+import type { Allocation, ClusterZeroOptions, IoOptions } from '@img/core'
 import { ALL_SUBCLUSTERS, COPIED_HIGH, TWO32 } from './entries.js'
 import { SUBCLUSTERS } from './limits.js'
 import { Qcow2Map } from './mapping.js'
@@ -26,25 +26,37 @@ interface Room {
 
 /** The map of an image opened for writing. Specification: Cluster mapping, Extended L2 Entries. */
 export class WritableMap extends Qcow2Map {
-  readonly zero?: (offset: number, length: number, options?: ZeroOptions) => Promise<void>
+  /** Absent in version 2 with a backing file: core writes zeros there. */
+  zero?: (offset: number, length: number, options?: ClusterZeroOptions) => Promise<void>
   readonly #target: WritableImage
-  readonly #l2: L2Editor
+  #l2: L2Editor
 
   constructor(target: WritableImage, l1: L1Table) {
     super(target.image, l1)
     this.#target = target
     this.#l2 = new L2Editor(target)
+    this.headerChanged()
+  }
+
+  /** To be called where the header says something else of clusters: another version, a backing file or none. */
+  override headerChanged(): void {
+    super.headerChanged()
+    const target = this.#target
     const { header, hasBacking } = target
-    // Version 2 cannot say zero where a backing file would show: core writes zeros there.
+    this.#l2 = new L2Editor(target)
+    delete this.zero
+    // Version 2 cannot say zero where a backing file would show.
     if (header.version === 2 && hasBacking) return
     const content = header.version === 2 ? 'unallocated' : 'zero'
-    this.zero = (offset, length, options) =>
-      clearRange(
-        target,
-        this.#l2,
-        { offset, length, content, keep: options?.unmap === false ? 'all' : 'zero' },
-        options,
-      )
+    this.zero = (offset, length, options) => {
+      const keep = options?.unmap === false ? 'all' : 'zero'
+      const range = { offset, length, content, keep, explicit: options?.explicit } as const
+      return clearRange(target, this.#l2, range, options)
+    }
+  }
+
+  get zeroesExplicitly(): boolean {
+    return this.#target.header.version === 3
   }
 
   /** The editor of L2 tables. */
