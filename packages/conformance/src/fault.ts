@@ -69,6 +69,15 @@ export function onlyImageError(what: string, error: unknown): asserts error is I
   if (!ImageError.is(error)) fail(`${what} threw ${tell(error)}; expected an ImageError`, error)
 }
 
+/**
+ * True where an error says that this cannot be done at all, or not with these options: allowed to all but the first options
+ * of a subject.
+ */
+export function isRefusal(error: unknown, needed: boolean): boolean {
+  if (ImageError.is(error, 'IMG_UNSUPPORTED')) return true
+  return !needed && ImageError.is(error, 'IMG_BAD_OPTION')
+}
+
 /** Demands that an action fails with a RangeError. */
 export async function outOfRange(what: string, action: () => unknown): Promise<void> {
   const result = await outcome(action)

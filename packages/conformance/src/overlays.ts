@@ -66,7 +66,7 @@ export async function makeOverlay(
   ])
   const { backing_fmt } = kit.subject.format.createOptions ?? {}
   const options = {
-    ...values,
+    ...ownFiles(values, backing.files),
     backing_file: backingName,
     ...(backing_fmt && { backing_fmt: backing.format }),
   }
@@ -81,6 +81,16 @@ export async function makeOverlay(
     return undefined
   }
   return { files, size: content.size, content, backing: backing.content, backingName }
+}
+
+/** Options with names of files that the backing file does not use. */
+function ownFiles(values: Values, { others }: ImageFiles): Values {
+  return Object.fromEntries(
+    Object.entries(values).map(([key, value]) => [
+      key,
+      typeof value === 'string' && others.has(value) ? `own-${value}` : value,
+    ]),
+  )
 }
 
 async function writeOverlay(

@@ -94,6 +94,11 @@ async function grow(
     // What stood behind the end is no part of the disk.
     if (target.image.data.size > before) await target.writableData.truncate(before, options)
     await target.writableData.truncate(size, options)
+  } else if (target.external) {
+    // More is shown of the last cluster: a data file that ended with the disk has to hold it.
+    const shown = Math.min(size, alignUp(before, target.clusterSize))
+    const { size: held } = target.image.data
+    if (held >= before && held < shown) await target.writableData.truncate(shown, options)
   }
   const entries = l1Entries(size, header)
   const old = target.l1

@@ -5,6 +5,7 @@ import {
   type OpenContext,
   type Reference,
   type ResizeOptions,
+  type SnapshotStore,
 } from '@img/core'
 import { backingReference } from './backing-name.js'
 import { readBitmapInfo } from './bitmap-info.js'
@@ -53,25 +54,12 @@ class WritableDriver implements Driver {
     if (target.header.version === 3) {
       this.bitmaps = { list: (options) => readBitmapInfo(target.storage, target.header, options) }
     }
-    this.snapshots = {
-      ...snapshotStore(
-        () => target.snapshots,
-        target.storage.label,
-        (chosen) => openSnapshot(parts, chosen),
-      ),
-      async create(name, options) {
-        const { createSnapshot } = await import('./snapshot-write.js')
-        return createSnapshot(target, map, name, options)
-      },
-      async apply(idOrName, options) {
-        const { applySnapshot } = await import('./snapshot-write.js')
-        await applySnapshot(target, map, idOrName, options)
-      },
-      async delete(idOrName, options) {
-        const { deleteSnapshot } = await import('./snapshot-write.js')
-        await deleteSnapshot(target, map, idOrName, options)
-      },
-    }
+    const snapshots = snapshotStore(
+      () => target.snapshots,
+      target.storage.label,
+      (chosen) => openSnapshot(parts, chosen),
+    )
+    this.snapshots = target.external ? snapshots : { ...snapshots, ...changes(target, map) }
   }
 
   get backing(): Driver['backing'] {
@@ -104,5 +92,26 @@ class WritableDriver implements Driver {
 
   async close(): Promise<void> {
     await this.#parts.dataFile?.close()
+  }
+}
+
+/** What changes snapshots. An image with an external data file has none: its clusters cannot be shared. */
+function changes(
+  target: WritableImage,
+  map: WritableMap,
+): Pick<Required<SnapshotStore<Driver>>, 'create' | 'apply' | 'delete'> {
+  return {
+    async create(name, options) {
+      const { createSnapshot } = await import('./snapshot-write.js')
+      return createSnapshot(target, map, name, options)
+    },
+    async apply(idOrName, options) {
+      const { applySnapshot } = await import('./snapshot-write.js')
+      await applySnapshot(target, map, idOrName, options)
+    },
+    async delete(idOrName, options) {
+      const { deleteSnapshot } = await import('./snapshot-write.js')
+      await deleteSnapshot(target, map, idOrName, options)
+    },
   }
 }

@@ -11,6 +11,7 @@ formatConformance(
       { cluster_size: 512 },
       { compat: '0.10', cluster_size: 4096 },
       { extended_l2: true, cluster_size: 16384 },
+      { data_file: 'guest.data', cluster_size: 4096 },
     ],
     needs: {
       data_file_raw: { data_file: 'data.raw' },

@@ -1,11 +1,11 @@
 import { type Format, streamImage } from '@img/core'
 import { sameContent } from '../compare.js'
 import { deviceOf, mixedDisk, smallDisk } from '../content.js'
-import { check, fail, outcome, tell, works } from '../fault.js'
+import { check, fail, isRefusal, outcome, tell, works } from '../fault.js'
 import { ImageFiles } from '../image-files.js'
 import { type Kit, nameOf, type Values } from '../kit.js'
 import { spread } from '../random.js'
-import type { It } from '../runner.js'
+import { type It, notApplicable } from '../runner.js'
 import { using } from '../session.js'
 import { SparseBytes } from '../sparse-bytes.js'
 import { type KitSink, kitSink } from '../storages/sink.js'
@@ -13,16 +13,17 @@ import { walk } from './extents.js'
 
 /** Writing a whole image to a sink that only goes forward. */
 export function stream(kit: Kit, it: It): void {
-  const { format } = kit.subject
+  const { format, secret } = kit.subject
   if (format.stream === undefined) return
   for (const values of kit.subject.options ?? [{}]) {
     it(`writes an image forward only, made with ${nameOf(values)}`, async () => {
+      await mustStream(kit, values)
       for (const layout of [mixedDisk, smallDisk, emptyDisk, noDisk]) {
         const content = layout(await unitOf(kit, values))
         for (const sparse of [4096, 0]) {
           const sink = kitSink()
           const result = await outcome(() =>
-            streamImage(format, deviceOf(content), sink, { options: values, sparse }),
+            streamImage(format, deviceOf(content), sink, { options: values, sparse, secret }),
           )
           if (sink.faults[0]) throw sink.faults[0]
           if (result.failed) fail(`writing an image failed with ${tell(result.error)}`, result.error)
@@ -35,17 +36,18 @@ export function stream(kit: Kit, it: It): void {
       const content = mixedDisk(await unitOf(kit, values))
       const sink = kitSink()
       const result = await outcome(() =>
-        streamImage(format, deviceOf(content), sink, { options: values, compress: true }),
+        streamImage(format, deviceOf(content), sink, { options: values, compress: true, secret }),
       )
       if (sink.faults[0]) throw sink.faults[0]
       if (result.failed) {
-        if (isUnsupported(result.error)) return
+        if (isRefusal(result.error, isFirst(kit, values))) return
         fail(`writing a compressed image failed with ${tell(result.error)}`, result.error)
       }
       await readsBack(kit, values, sink, content, 'what was written compressed')
     })
 
     it(`passes on what a sink fails with, made with ${nameOf(values)}`, async () => {
+      await mustStream(kit, values)
       const content = smallDisk(await unitOf(kit, values))
       await atEveryWrite(kit, format, values, content, async (n) => {
         const broken = new Error('the sink of the test is broken')
@@ -54,7 +56,9 @@ export function stream(kit: Kit, it: It): void {
             if (count === n) throw broken
           },
         })
-        const result = await outcome(() => streamImage(format, deviceOf(content), sink, { options: values }))
+        const result = await outcome(() =>
+          streamImage(format, deviceOf(content), sink, { options: values, secret }),
+        )
         if (!result.failed) fail(`the sink failed at write ${n}, and writing the image succeeded`)
         if (result.error !== broken)
           fail(
@@ -65,6 +69,7 @@ export function stream(kit: Kit, it: It): void {
     })
 
     it(`stops writing when told, made with ${nameOf(values)}`, async () => {
+      await mustStream(kit, values)
       const content = mixedDisk(await unitOf(kit, values))
       await atEveryWrite(kit, format, values, content, async (n, total) => {
         const controller = new AbortController()
@@ -75,7 +80,11 @@ export function stream(kit: Kit, it: It): void {
           },
         })
         const result = await outcome(() =>
-          streamImage(format, deviceOf(content), sink, { options: values, signal: controller.signal }),
+          streamImage(format, deviceOf(content), sink, {
+            options: values,
+            signal: controller.signal,
+            secret,
+          }),
         )
         if (!result.failed) {
           // What was aborted with its last write is done.
@@ -93,7 +102,7 @@ export function stream(kit: Kit, it: It): void {
       early.abort(reason)
       const sink = kitSink()
       const result = await outcome(() =>
-        streamImage(format, deviceOf(content), sink, { options: values, signal: early.signal }),
+        streamImage(format, deviceOf(content), sink, { options: values, signal: early.signal, secret }),
       )
       if (!result.failed || result.error !== reason)
         fail('it ignored a signal that was aborted before it began')
@@ -101,8 +110,18 @@ export function stream(kit: Kit, it: It): void {
   }
 }
 
-function isUnsupported(error: unknown): boolean {
-  return (error as { code?: unknown }).code === 'IMG_UNSUPPORTED'
+function isFirst(kit: Kit, values: Values): boolean {
+  return values === (kit.subject.options?.[0] ?? values)
+}
+
+/** Leaves a test of options that cannot be streamed (a data file apart), unless they are the first. */
+async function mustStream(kit: Kit, values: Values): Promise<void> {
+  const { format } = kit.subject
+  if (format.stream === undefined || isFirst(kit, values)) return
+  const result = await outcome(() =>
+    streamImage(format, deviceOf(noDisk()), kitSink(), { options: values, secret: kit.subject.secret }),
+  )
+  if (result.failed && isRefusal(result.error, false)) notApplicable('these options cannot be streamed')
 }
 
 /** A disk that holds nothing. */
@@ -128,7 +147,9 @@ async function atEveryWrite(
   run: (n: number, total: number) => Promise<void>,
 ): Promise<void> {
   const all = kitSink()
-  await works('writing an image', () => streamImage(format, deviceOf(content), all, { options: values }))
+  await works('writing an image', () =>
+    streamImage(format, deviceOf(content), all, { options: values, secret: kit.subject.secret }),
+  )
   const writes = Array.from({ length: all.writes }, (_, i) => i + 1)
   for (const n of spread(writes, kit.times(12))) await run(n, all.writes)
 }

@@ -9,7 +9,7 @@ import type { JobOptions } from './types.js'
 /** Options of {@link streamImage}. */
 export interface StreamOptions
   extends JobOptions,
-    Pick<CreateOptions, 'options' | 'compress' | 'references' | 'onWarning'> {
+    Pick<CreateOptions, 'options' | 'compress' | 'references' | 'secret' | 'onWarning'> {
   /** Compresses clusters where `compress` asks for them compressed. Default: in this thread. */
   readonly compressor?: Compress | undefined
   /** 0: zeros are written too; any other value: they are left out, as the format can. Default 4096. */
