@@ -11,6 +11,7 @@ import {
   splitZeros,
 } from '@img/core'
 import { CompressedSpan } from './compressed-span.js'
+import { KernelCopy } from './kernel-copy.js'
 import { WriteBehind } from './write-behind.js'
 
 /** Bytes read and written at once: what stays in a processor's own cache between the two. */
@@ -32,13 +33,14 @@ export const nodeMover: Mover = async (plan) => {
   const unit = writer.clusterSize
   const compressed = new CompressedSpan()
   const buffers = new CopyBuffers(batchLength(unit, copyBytes))
+  const kernel = new KernelCopy(writer, plan.sparse === 0)
   let due = performance.now() + turn
   try {
     for await (const batch of batches(plan.extents, unit, plan.sparse === 0, copyBytes)) {
       if (batch.extents.length === 0) {
         const pending = writer.zero?.(batch.offset, batch.length)
         if (isPromise(pending)) await pending
-      } else {
+      } else if (!(await kernel.copy(batch))) {
         const bytes = buffers.take(batch.length)
         if (!fillSync(batch, bytes, compressed)) await plan.source.read(batch.offset, bytes, { signal })
         await writeBatch(plan, batch, bytes, buffers.put)
@@ -52,6 +54,7 @@ export const nodeMover: Mover = async (plan) => {
       }
     }
   } finally {
+    kernel.close()
     await buffers.close()
   }
 }

@@ -15,6 +15,7 @@ import { fileHandleOf } from './file-handle.js'
 import type { NativeOptions } from './native/index.js'
 import { openFileStorageSync } from './open-file.js'
 import { parseReferenceName, protocolOf, type ReferenceName } from './reference-name.js'
+import { filesWith } from './search-files.js'
 import { inspectTarget, leadsTo, orMissing } from './target-path.js'
 
 /** Options of {@link nodeReferences}. */
@@ -80,6 +81,7 @@ class Gate {
 
   /** The file that a reference names. @throws {ImageError} IMG_REFERENCE_DENIED, IMG_REFERENCE_MISSING. */
   find(reference: Reference, from: Storage): { path: string; format?: string | undefined } {
+    if (reference.signatures !== undefined) return { path: this.#search(reference, from) }
     const { path, format } = this.#locate(reference, from)
     const real = this.#leadsTo(path, reference, from)
     const stats = orMissing(() => statSync(real))
@@ -94,6 +96,23 @@ class Gate {
       'IMG_REFERENCE_MISSING',
       `${from.label} refers to ${describe(reference)}, but there is no file ${real}`,
       { source: from.label, hint: 'put the file there, or change the name in the image with rebase' },
+    )
+  }
+
+  /** The file beside the image, or else in a directory that the caller named, that holds certain bytes. */
+  #search(reference: Reference, from: Storage): string {
+    const own = directoryOf(from)
+    const directories = [...(own === undefined ? [] : [own]), ...(this.#directories ?? [])]
+    for (const directory of directories) {
+      const [first, second] = filesWith(directory, reference.signatures ?? [])
+      if (first === undefined) continue
+      if (second === undefined) return first
+      throw this.#denied(reference, from, `which both ${first} and ${second} are`)
+    }
+    throw new ImageError(
+      'IMG_REFERENCE_MISSING',
+      `${from.label} refers to ${describe(reference)}, but no file in ${directories.join(', ') || 'reach'} is that`,
+      { source: from.label, hint: 'put the file there, or name it: --open parent=FILE' },
     )
   }
 
