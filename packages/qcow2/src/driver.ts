@@ -1,4 +1,13 @@
-import type { ClusterMap, Driver, ImageError, OpenContext, Reference, Storage } from '@img/core'
+import type {
+  CheckOptions,
+  CheckResult,
+  ClusterMap,
+  Driver,
+  ImageError,
+  OpenContext,
+  Reference,
+  Storage,
+} from '@img/core'
 import { readBitmapInfo } from './bitmap-info.js'
 import { corrupt } from './errors.js'
 import { Incompatible } from './features.js'
@@ -28,6 +37,8 @@ export class Qcow2Driver implements Driver {
   readonly holes: 'mark' | undefined
   readonly snapshots: NonNullable<Driver['snapshots']>
   readonly bitmaps?: NonNullable<Driver['bitmaps']>
+  /** Of the image, not of its snapshots. */
+  readonly check?: (options: CheckOptions) => Promise<CheckResult>
   readonly #parts: DriverParts
 
   constructor(parts: DriverParts, snapshot?: Snapshot) {
@@ -42,6 +53,12 @@ export class Qcow2Driver implements Driver {
     this.map = unreadable
       ? refusingMap(2 ** header.clusterBits, unreadable)
       : new Qcow2Map(image, new L1Table(storage, l1TableOffset, l1Size))
+    if (snapshot === undefined) {
+      this.check = async (options) => {
+        const { checkImage } = await import('./check.js')
+        return (await checkImage(storage, header, options)).result
+      }
+    }
     // Version 2 has no header extension that could hold them.
     if (header.version === 3) {
       this.bitmaps = { list: (options) => readBitmapInfo(storage, header, options) }

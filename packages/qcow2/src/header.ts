@@ -97,10 +97,11 @@ export function headerClusterSize(bytes: Uint8Array, source: string): number {
  * Parses a header and checks it against the limits, not against the file's length.
  * @param bytes the first cluster of the image, or all of the file where that is shorter
  * @param source label for messages
+ * @param tolerant accepts tables in the header, no refcount table, and any snapshot table: a check tells of these
  * @throws {ImageError} IMG_NOT_THIS_FORMAT; IMG_TRUNCATED; IMG_CORRUPT for fields that contradict the specification;
  * IMG_UNSUPPORTED for versions, features, methods and sizes beyond what is known here.
  */
-export function parseHeader(bytes: Uint8Array, source: string): Header {
+export function parseHeader(bytes: Uint8Array, source: string, tolerant = false): Header {
   const clusterSize = headerClusterSize(bytes, source)
   const view = viewOf(bytes)
   const version = view.getUint32(4) as 2 | 3
@@ -131,7 +132,7 @@ export function parseHeader(bytes: Uint8Array, source: string): Header {
     extensions,
   }
   checkFeatures(header, source)
-  checkTables(header, source)
+  checkTables(header, source, tolerant)
   checkEncryption(header, source)
   return header
 }
@@ -199,11 +200,11 @@ function checkFeatures(header: Header, source: string): void {
   }
 }
 
-function checkTables(header: Header, source: string): void {
+function checkTables(header: Header, source: string, tolerant: boolean): void {
   if (header.refcountOrder > MAX_REFCOUNT_ORDER) {
     throw corrupt('Reference count entry width too large; may not exceed 64 bits', source, 96)
   }
-  if (header.refcountTableClusters === 0) {
+  if (header.refcountTableClusters === 0 && !tolerant) {
     throw corrupt('Image does not contain a reference count table', source, 56)
   }
   const clusterSize = 2 ** header.clusterBits
@@ -231,9 +232,11 @@ function checkTables(header: Header, source: string): void {
     },
   ]
   for (const { name, at, offset, bytes, limit } of tables) {
+    if (tolerant && at === 64) continue
     if (bytes > limit) throw qcow2Error('IMG_UNSUPPORTED', `${name} too large`, source, at)
     if (offset % clusterSize !== 0) throw corrupt(`${name} offset ${hex(offset)} invalid`, source, at)
-    if (bytes > 0 && offset === 0 && at !== 48) throw corrupt(`${name} lies in the header`, source, at)
+    if (bytes > 0 && offset === 0 && at !== 48 && !tolerant)
+      throw corrupt(`${name} lies in the header`, source, at)
   }
   if (header.l1Size < l1Entries(header.size, header)) throw corrupt('L1 table is too small', source, 36)
 }

@@ -1,4 +1,4 @@
-import { alignDown, type Driver, type ImageError, type OpenContext, type Storage } from '@img/core'
+import { alignDown, type Driver, ImageError, type OpenContext, type Storage } from '@img/core'
 import { backingReference } from './backing-name.js'
 import { type DriverParts, Qcow2Driver } from './driver.js'
 import { corrupt, hex, qcow2Error, truncated } from './errors.js'
@@ -18,7 +18,7 @@ const HEAD_BYTES = 65536
  */
 export async function readHeader(
   storage: Storage,
-  context: Pick<OpenContext, 'signal'> = {},
+  context: Pick<OpenContext, 'signal' | 'repair' | 'salvage'> = {},
 ): Promise<Header> {
   const { label, size } = storage
   const read = async (length: number): Promise<Uint8Array> => {
@@ -29,7 +29,7 @@ export async function readHeader(
   let bytes = await read(HEAD_BYTES)
   const clusterSize = headerClusterSize(bytes, label)
   if (clusterSize > HEAD_BYTES) bytes = await read(clusterSize)
-  return parseHeader(bytes.subarray(0, clusterSize), label)
+  return parseHeader(bytes.subarray(0, clusterSize), label, isTolerant(context))
 }
 
 /**
@@ -40,15 +40,10 @@ export async function readHeader(
 export async function openQcow2(storage: Storage, context: OpenContext): Promise<Driver> {
   const header = await readHeader(storage, context)
   const { label } = storage
-  if (context.writable) checkWritable(header, label)
-  if (header.l1TableOffset + header.l1Size * 8 > storage.size) {
-    const where = hex(header.l1TableOffset)
-    throw truncated(
-      `L1 table at ${where} ends past the end of the file (${storage.size} bytes)`,
-      label,
-      header.l1TableOffset,
-    )
-  }
+  const tolerant = isTolerant(context)
+  if (context.writable && !tolerant) checkWritable(header, label)
+  const l1Error = l1Outside(header, storage)
+  if (l1Error && !tolerant) throw l1Error
   const size = alignDown(header.size, SECTOR)
   if (size !== header.size) {
     context.warn(
@@ -56,10 +51,14 @@ export async function openQcow2(storage: Storage, context: OpenContext): Promise
         `the last ${header.size - size} bytes are not part of the disk`,
     )
   }
-  const snapshots = await readSnapshots(storage, header, size, context)
+  const snapshots = await readSnapshots(storage, header, size, context).catch((error: unknown) => {
+    // A check tells of it.
+    if (!tolerant || !ImageError.is(error)) throw error
+    return []
+  })
   const dataFile = await openDataFile(storage, header, context)
   const backing = backingReference(header, label)
-  const unreadable = dataFile.error ?? encryptionError(header, label)
+  const unreadable = dataFile.error ?? encryptionError(header, label) ?? l1Error
   const parts: DriverParts = {
     image: {
       header,
@@ -74,6 +73,10 @@ export async function openQcow2(storage: Storage, context: OpenContext): Promise
     holes: context.inspect ? undefined : await holesShown(storage, header),
     dataFile: dataFile.storage,
   }
+  if (context.repair) {
+    const { RepairDriver } = await import('./check-driver.js')
+    return new RepairDriver(parts)
+  }
   if (!context.writable) return new Qcow2Driver(parts)
   try {
     // Loaded when needed: most runs only read.
@@ -83,6 +86,17 @@ export async function openQcow2(storage: Storage, context: OpenContext): Promise
     await dataFile.storage?.close()
     throw error
   }
+}
+
+/** Damage that a check tells of, or that costs only a part of the disk, is no reason to refuse the image. */
+function isTolerant({ repair, salvage }: Pick<OpenContext, 'repair' | 'salvage'>): boolean {
+  return repair === true || salvage === true
+}
+
+function l1Outside({ l1TableOffset, l1Size }: Header, { size, label }: Storage): ImageError | undefined {
+  if (l1TableOffset + l1Size * 8 <= size) return undefined
+  const where = hex(l1TableOffset)
+  return truncated(`L1 table at ${where} ends past the end of the file (${size} bytes)`, label, l1TableOffset)
 }
 
 /** Refuses to change what is damaged, or what changes would damage. */

@@ -3,6 +3,13 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gunzipSync } from 'node:zlib'
 
+/** A run of `qemu-img check --output=json`. */
+export interface CheckRun {
+  readonly rc: number
+  readonly json?: Record<string, number>
+  readonly stderr?: string
+}
+
 export interface Fixture {
   readonly file: string
   readonly format: string
@@ -27,6 +34,17 @@ export interface Fixture {
     readonly length: number
   }[]
   readonly secrets?: unknown
+  readonly check?: CheckRun
+  readonly repair?: Readonly<
+    Record<
+      'leaks' | 'all',
+      {
+        readonly run: CheckRun
+        readonly checkAfter: CheckRun
+        readonly contentAfter?: { readonly sha256?: string; readonly length?: number }
+      }
+    >
+  >
 }
 
 export interface MapEntry {

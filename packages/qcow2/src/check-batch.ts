@@ -1,0 +1,75 @@
+import type { CheckedFile } from './check-file.js'
+import { OFFSET_HIGH, OFFSET_LOW, TWO32 } from './entries.js'
+import { type TablePart, tableWords } from './tables.js'
+
+/** Bytes of L2 tables read before they are looked at. */
+const BATCH_BYTES = 2 * 1024 * 1024
+
+/** An L2 table that was read. */
+export interface BatchedTable {
+  /** Index in the L1 table. */
+  readonly index: number
+  /** Byte offset in the file. */
+  readonly offset: number
+  readonly words: TablePart
+}
+
+/** Byte offset in an L1 entry, whatever else is set. */
+export function l1Offset(l1: TablePart, index: number): number {
+  return (
+    ((l1[2 * index] as number) & OFFSET_HIGH) * TWO32 + (((l1[2 * index + 1] as number) & OFFSET_LOW) >>> 0)
+  )
+}
+
+/** Reads an L1 table. */
+export async function readL1(file: CheckedFile, offset: number, entries: number): Promise<TablePart> {
+  const bytes = new Uint8Array(entries * 8)
+  await file.read(offset, bytes)
+  return tableWords(bytes)
+}
+
+/**
+ * Reads L2 tables in the order of their L1 entries, many at a time; those that follow each other in the file in one go.
+ * @param wanted whether the table of an entry is wanted
+ */
+export async function* batches(
+  file: CheckedFile,
+  l1: TablePart,
+  clusterSize: number,
+  wanted: (index: number) => boolean,
+): AsyncGenerator<readonly BatchedTable[]> {
+  const most = Math.max(1, Math.floor(BATCH_BYTES / clusterSize))
+  let batch: { index: number; offset: number }[] = []
+  for (let index = 0; 2 * index < l1.length; index++) {
+    if ((l1[2 * index] === 0 && l1[2 * index + 1] === 0) || !wanted(index)) continue
+    batch.push({ index, offset: l1Offset(l1, index) })
+    if (batch.length < most) continue
+    yield await readBatch(file, batch, clusterSize)
+    batch = []
+  }
+  if (batch.length > 0) yield await readBatch(file, batch, clusterSize)
+}
+
+async function readBatch(
+  file: CheckedFile,
+  batch: readonly { readonly index: number; readonly offset: number }[],
+  clusterSize: number,
+): Promise<readonly BatchedTable[]> {
+  const bytes = new Uint8Array(batch.length * clusterSize)
+  const later: Promise<void>[] = []
+  for (let first = 0; first < batch.length; ) {
+    const { offset } = batch[first] as { offset: number }
+    let count = 1
+    while (batch[first + count]?.offset === offset + count * clusterSize) count++
+    const part = bytes.subarray(first * clusterSize, (first + count) * clusterSize)
+    if (!file.readNow(offset, part)) later.push(file.read(offset, part))
+    first += count
+  }
+  await Promise.all(later)
+  const words = tableWords(bytes)
+  return batch.map(({ index, offset }, i) => ({
+    index,
+    offset,
+    words: words.subarray((i * clusterSize) / 4, ((i + 1) * clusterSize) / 4),
+  }))
+}

@@ -1,0 +1,71 @@
+import { type IoOptions, viewOf, type WritableStorage, writeU64BE } from '@img/core'
+import { ClusterAllocator } from './allocate.js'
+import { type CheckedSnapshots, snapshotBytes } from './check-snapshots.js'
+import type { Header } from './header.js'
+import { RefcountStore } from './refcount-store.js'
+import { WriteGuard } from './write-guard.js'
+
+/**
+ * Writes the snapshot table anew, complete and within the limits, points the header at it, and gives the old one back. The
+ * refcounts must be right.
+ * @returns the header as it is now
+ */
+export async function rewriteSnapshotTable(
+  storage: WritableStorage,
+  header: Header,
+  snapshots: CheckedSnapshots,
+  io: IoOptions,
+): Promise<Header> {
+  const clusterSize = 2 ** header.clusterBits
+  const refcounts = await RefcountStore.open(storage, header, io)
+  // What counts as free is free: that was just checked.
+  const guard = new WriteGuard(clusterSize, storage.label)
+  const bits = 2 ** header.refcountOrder
+  const allocator = new ClusterAllocator(refcounts, guard, clusterSize, bits, storage.label)
+  const entries = snapshots.list.map(snapshotBytes)
+  const length = entries.reduce((sum, entry) => sum + entry.length, 0)
+  let offset = 0
+  if (length > 0) {
+    const count = Math.ceil(length / clusterSize)
+    offset = await allocator.takeAll(count)
+    const bytes = new Uint8Array(count * clusterSize)
+    let at = 0
+    for (const entry of entries) {
+      bytes.set(entry, at)
+      at += entry.length
+    }
+    await storage.write(offset, bytes, io)
+  }
+  await refcounts.writeBlocks(io)
+  await storage.flush(io)
+  let now = header
+  if (refcounts.tableDirty) now = await writeRefcountTable(storage, now, refcounts, io)
+  const patch = new Uint8Array(12)
+  viewOf(patch).setUint32(0, entries.length)
+  writeU64BE(viewOf(patch), 4, offset)
+  await storage.write(60, patch, io)
+  await storage.flush(io)
+  if (snapshots.length > 0) await allocator.free([{ offset: snapshots.offset, length: snapshots.length }])
+  await allocator.applyFrees()
+  await refcounts.writeBlocks(io)
+  return { ...now, nbSnapshots: entries.length, snapshotsOffset: offset }
+}
+
+async function writeRefcountTable(
+  storage: WritableStorage,
+  header: Header,
+  refcounts: RefcountStore,
+  io: IoOptions,
+): Promise<Header> {
+  const moved = await refcounts.writeTable(io)
+  await storage.flush(io)
+  refcounts.tableWritten()
+  if (!moved) return header
+  const { tableOffset: refcountTableOffset, tableClusters: refcountTableClusters } = refcounts
+  const patch = new Uint8Array(12)
+  writeU64BE(viewOf(patch), 0, refcountTableOffset)
+  viewOf(patch).setUint32(8, refcountTableClusters)
+  await storage.write(48, patch, io)
+  await storage.flush(io)
+  return { ...header, refcountTableOffset, refcountTableClusters }
+}
