@@ -9,6 +9,11 @@ export interface AmendContext extends IoOptions {
   readonly secret: SecretSource
   /** Something the user should know that is no error. */
   warn(message: string): void
+  /**
+   * Sets the virtual size, for an option that asks for it: as `DiskImage.resize`, old content never showing again.
+   * @throws {ImageError} IMG_BAD_OPTION where the disk would become smaller without `force`.
+   */
+  resize(size: number): Promise<void>
   /** Told how far it is; the unit is the format's own. */
   readonly onProgress?: ((progress: { readonly done: number; readonly total: number }) => void) | undefined
 }

@@ -1,4 +1,5 @@
 import { defineFormat, type Format, viewOf } from '@img/core'
+import { amendOptions } from './amend-options.js'
 import { createOptions } from './create-options.js'
 import { MAGIC } from './header.js'
 import { openQcow2 } from './open.js'
@@ -21,6 +22,7 @@ export const qcow2: Format = defineFormat({
   },
   open: openQcow2,
   createOptions,
+  amendOptions,
   // Loaded when needed: most runs only read.
   async create(target, spec, context) {
     const { createQcow2 } = await import('./create.js')

@@ -168,7 +168,7 @@ async function copyL1(
 }
 
 /** Entries of the snapshot table as they stand in the file, each padded. */
-async function rawEntries(
+export async function rawEntries(
   target: WritableImage,
   snapshots: readonly Snapshot[],
   options?: IoOptions,
@@ -185,7 +185,7 @@ async function rawEntries(
 }
 
 /** Writes a snapshot table in a new place, and then points the header at it in one write. */
-async function replaceTable(
+export async function replaceTable(
   target: WritableImage,
   entries: readonly Uint8Array[],
   options?: IoOptions,

@@ -1,4 +1,5 @@
 import {
+  type AmendContext,
   alignDown,
   type Driver,
   type IoOptions,
@@ -73,6 +74,11 @@ class WritableDriver implements Driver {
   async resize(size: number, options: ResizeOptions): Promise<void> {
     const { resizeImage } = await import('./resize.js')
     await resizeImage(this.#target, this.map, size, options)
+  }
+
+  async amend(options: Readonly<Record<string, unknown>>, context: AmendContext): Promise<void> {
+    const { amendImage } = await import('./amend.js')
+    await amendImage(this.#target, this.map, options, context)
   }
 
   async setBacking(backing: Reference | undefined, options?: IoOptions): Promise<void> {

@@ -34,11 +34,9 @@ export class WritableImage {
   readonly clusterSize: number
   /** Guest data is in an external data file, at its guest offset. */
   readonly external: boolean
-  /** That file is kept readable as a raw image. */
-  readonly rawData: boolean
-  readonly refcounts: RefcountStore
   readonly guard: WriteGuard
-  readonly allocator: ClusterAllocator
+  refcounts: RefcountStore
+  allocator: ClusterAllocator
   l1: L1Table
   snapshots: readonly Snapshot[]
   /** L2 tables, by byte offset, that the L1 table in the file does not point at yet. */
@@ -62,7 +60,6 @@ export class WritableImage {
     this.refcounts = refcounts
     this.clusterSize = 2 ** header.clusterBits
     this.external = header.incompatibleFeatures.has(Incompatible.dataFile)
-    this.rawData = header.autoclearFeatures.has(Autoclear.rawDataFile)
     this.guard = new WriteGuard(this.clusterSize, storage.label)
     this.allocator = new ClusterAllocator(
       refcounts,
@@ -91,6 +88,11 @@ export class WritableImage {
 
   get header(): Header {
     return this.image.header
+  }
+
+  /** That file is kept readable as a raw image. */
+  get rawData(): boolean {
+    return this.header.autoclearFeatures.has(Autoclear.rawDataFile)
   }
 
   get hasBacking(): boolean {
@@ -199,6 +201,14 @@ export class WritableImage {
     await this.patchHeader(24, bytes, { size, l1Size: l1.entries, l1TableOffset: l1.offset }, options)
     await this.storage.flush(options)
     this.l1 = l1
+  }
+
+  /** Counts clusters by what the header says now. Nothing may be changed in memory only. */
+  async replaceRefcounts(options?: IoOptions): Promise<void> {
+    const { storage, header, guard, clusterSize } = this
+    const bits = 2 ** header.refcountOrder
+    this.refcounts = await RefcountStore.open(storage, header, options)
+    this.allocator = new ClusterAllocator(this.refcounts, guard, clusterSize, bits, storage.label)
   }
 
   /** Commits, and waits until that is durable. */
