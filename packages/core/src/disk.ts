@@ -1,6 +1,7 @@
 import { writeCompressedLayer } from './access/compressed.js'
 import { layerExtents } from './access/extents.js'
 import { type Layer, readLayer } from './access/read.js'
+import { Readers } from './access/readers.js'
 import { UnitCache } from './access/units.js'
 import { discardLayer, writeLayer, writeZeroesLayer } from './access/write.js'
 import type { AmendOptions } from './amend.js'
@@ -9,6 +10,7 @@ import type { Extent, ExtentOptions, ResizeOptions } from './block.js'
 import { alignUp, checkRange, isPromise, maxOffset } from './bytes.js'
 import type { CheckOptions, CheckResult } from './check.js'
 import type { ClusterZeroOptions } from './cluster.js'
+import { diskSnapshots, OpenSnapshots } from './disk-snapshots.js'
 import { ImageError } from './errors.js'
 import type { CompactOptions, Driver, Format, Reference } from './format.js'
 import type { CompressedWriteOptions, DiskImage, ImageInfo } from './image.js'
@@ -27,8 +29,12 @@ export interface DiskParts {
   readonly storage: Storage
   readonly backing?: Disk | undefined
   readonly writable?: boolean | undefined
+  /** Those of which the driver can learn when they have ended. Default: nobody asks. */
+  readonly readers?: Readers | undefined
   /** A snapshot of this disk: it reads the same backing file, and closing it leaves storage and backing open. */
   readonly snapshotOf?: Disk | undefined
+  /** Called when closing begins. */
+  readonly onClose?: (() => void) | undefined
 }
 
 /** The access layer over a driver: all reading, writing and copy-on-write, for every format alike. */
@@ -60,6 +66,9 @@ export class Disk implements DiskImage, Layer {
   /** Set by the constructor: the symbol may have to be made first. */
   declare readonly [Symbol.asyncDispose]: () => Promise<void>
   readonly #borrowed: boolean
+  readonly #readers: Readers
+  readonly #opened: OpenSnapshots
+  readonly #onClose: (() => void) | undefined
   #closed: Promise<void> | undefined
   #turn: Promise<unknown> = Promise.resolve()
   /** Set once the image names another backing file than the one that is open. */
@@ -73,10 +82,28 @@ export class Disk implements DiskImage, Layer {
     this.backing = parts.backing ?? parts.snapshotOf?.backing
     this.backingMissing = parts.snapshotOf?.backingMissing ?? this.#missingBacking()
     this.#borrowed = parts.snapshotOf !== undefined
+    const { snapshotOf: whole } = parts
+    this.#readers = whole ? whole.#readers : (parts.readers ?? new Readers())
+    this.#opened = whole ? whole.#opened : new OpenSnapshots(this.storage.label)
+    this.#onClose = parts.onClose
     const { map, snapshots, bitmaps, resize, check, amend, compact, setBacking, empty } = parts.driver
     if (bitmaps) this.bitmaps = bitmaps
     if (check) this.check = (options = {}) => this.#check(options, parts.writable === true)
-    if (snapshots) this.snapshots = this.#snapshotStore(snapshots)
+    if (snapshots) {
+      this.snapshots = diskSnapshots(snapshots, {
+        opened: this.#opened,
+        open: (driver, onClose) => {
+          const { format, storage } = this
+          return new Disk({ format, driver, storage, snapshotOf: this, onClose })
+        },
+        look: (options, task) => {
+          this.#assertOpen()
+          return this.#inOrder(options, task)
+        },
+        inTurn: (options, task) => this.#inTurn(options, task),
+        forget: () => this.units.clear(),
+      })
+    }
     if (parts.writable !== true) return
     if (map.allocate) {
       this.write = (offset, bytes, options) =>
@@ -91,7 +118,11 @@ export class Disk implements DiskImage, Layer {
     }
     if (amend) this.amend = (options, context = {}) => this.#amend(options, context)
     if (compact) {
-      this.compact = (options) => this.#maintain(options, () => compact.call(parts.driver, options))
+      this.compact = (options) =>
+        this.#maintain(options, async () => {
+          this.#opened.assertNone()
+          await compact.call(parts.driver, options)
+        })
     }
     if (map.compression && map.allocateCompressed) {
       this.writeCompressed = (offset, bytes, options) =>
@@ -122,7 +153,10 @@ export class Disk implements DiskImage, Layer {
     this.assertReadable()
     checkRange(offset, into.length, this.size)
     const pending = readLayer(this, offset, into, options)
-    if (isPromise(pending)) await pending
+    if (!isPromise(pending)) return
+    // Any layer may be one that is changed.
+    for (let layer: Disk | undefined = this; layer; layer = layer.backing) layer.#readers.add(pending)
+    await pending
   }
 
   async *extents(options: ExtentOptions = {}): AsyncGenerator<Extent> {
@@ -280,6 +314,7 @@ export class Disk implements DiskImage, Layer {
       })
     }
     return this.#inOrder(options, async () => {
+      if (options.repair === 'all' && options.dryRun !== true) this.#opened.assertNone()
       // What was written so far is part of what is checked.
       if (this.flush && this.driver.unreadable === undefined) await this.#flush(options)
       try {
@@ -296,12 +331,12 @@ export class Disk implements DiskImage, Layer {
     const wanted = parseOptions(this.format.amendOptions ?? {}, options, this.format.name)
     const given = Object.fromEntries(Object.entries(wanted).filter(([, value]) => value !== undefined))
     await this.#inOrder(context, async () => {
+      this.#opened.assertNone()
       try {
         await this.driver.amend?.(given, {
           force,
           secret,
           warn: (message) => onWarning?.(message),
-          resize: (size) => this.#resize(size, { shrink: force, signal }),
           onProgress,
           signal,
         })
@@ -342,6 +377,7 @@ export class Disk implements DiskImage, Layer {
   }
 
   async #close(): Promise<void> {
+    this.#onClose?.()
     try {
       await this.#turn
       if (this.flush && this.driver.unreadable === undefined) await this.#flush()
@@ -357,31 +393,6 @@ export class Disk implements DiskImage, Layer {
           }
         }
       }
-    }
-  }
-
-  #snapshotStore(store: SnapshotStore<Driver>): SnapshotStore<DiskImage> {
-    const { create, apply, delete: remove } = store
-    return {
-      list: () => store.list(),
-      open: async (idOrName, options) => {
-        this.#assertOpen()
-        const driver = await store.open(idOrName, options)
-        return new Disk({ format: this.format, driver, storage: this.storage, snapshotOf: this })
-      },
-      ...(create && {
-        create: (name, options) => this.#inTurn(options, () => create.call(store, name, options)),
-      }),
-      ...(apply && {
-        apply: (id, options) =>
-          this.#inTurn(options, async () => {
-            this.units.clear()
-            await apply.call(store, id, options)
-          }),
-      }),
-      ...(remove && {
-        delete: (id, options) => this.#inTurn(options, () => remove.call(store, id, options)),
-      }),
     }
   }
 }

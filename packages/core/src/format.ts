@@ -158,6 +158,12 @@ export interface OpenContext extends IoOptions {
    * @throws {ImageError} IMG_SECRET_MISSING.
    */
   readonly secret: SecretSource
+  /**
+   * Resolves once the reads that have begun by now are over; undefined where there are none. To be awaited after the mapping
+   * has let go of room that a lookup may have told of, and before that room is given back or used anew. Absent: nothing is
+   * read while the image is changed.
+   */
+  readsEnded?(): MaybePromise<void>
   /** Something the user should know that is no error. */
   warn(message: string): void
 }

@@ -1,3 +1,4 @@
+import { Readers } from './access/readers.js'
 import { Disk } from './disk.js'
 import { ImageError } from './errors.js'
 import type { Driver, Format, Reference } from './format.js'
@@ -60,10 +61,11 @@ async function openDisk(storage: Storage, options: OpenOptions, above: readonly 
   try {
     options.signal?.throwIfAborted()
     const format = await chooseFormat(storage, options)
-    driver = await openDriver(storage, format, options)
+    const readers = new Readers()
+    driver = await openDriver(storage, format, options, readers)
     const follow = driver.backing !== undefined && options.inspect !== true && options.chain !== false
     const backing = follow ? await openBacking(driver, storage, options, [...above, storage]) : undefined
-    return new Disk({ format, driver, storage, backing, writable: options.writable })
+    return new Disk({ format, driver, storage, backing, readers, writable: options.writable })
   } catch (error) {
     await driver?.close?.().catch(() => undefined)
     await storage.close().catch(() => undefined)
@@ -71,7 +73,12 @@ async function openDisk(storage: Storage, options: OpenOptions, above: readonly 
   }
 }
 
-function openDriver(storage: Storage, format: Format, options: OpenOptions): Promise<Driver> {
+function openDriver(
+  storage: Storage,
+  format: Format,
+  options: OpenOptions,
+  readers: Readers,
+): Promise<Driver> {
   const { references = denyReferences, inspect = false, writable = false, signal } = options
   const { repair = false, salvage = false, secret = noSecret } = options
   return format.open(storage, {
@@ -84,8 +91,11 @@ function openDriver(storage: Storage, format: Format, options: OpenOptions): Pro
     signal,
     async openReference(reference) {
       const gate = inspect ? denyReferences : references
-      return (await gate.open(reference, storage, { writable, signal })).storage
+      // Of a parent, only who it is is asked here: what is to be changed is opened down the chain.
+      const change = writable && reference.kind !== 'parent'
+      return (await gate.open(reference, storage, { writable: change, signal })).storage
     },
+    readsEnded: () => readers.ended(),
     warn: (message) => options.onWarning?.(message),
   })
 }
