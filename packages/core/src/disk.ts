@@ -337,6 +337,7 @@ export class Disk implements DiskImage, Layer {
           force,
           secret,
           warn: (message) => onWarning?.(message),
+          resize: (size) => this.#resize(size, { shrink: force, signal }),
           onProgress,
           signal,
         })
