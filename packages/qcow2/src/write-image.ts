@@ -2,6 +2,7 @@ import {
   divideUp,
   type IoOptions,
   isWritable,
+  type OpenContext,
   type Storage,
   viewOf,
   type WritableStorage,
@@ -44,6 +45,7 @@ export class WritableImage {
   /** Taken for data that core is writing; not mapped yet. */
   #unmapped: ClusterSpan | undefined
   #begun = false
+  #readsEnded: OpenContext['readsEnded']
 
   private constructor(
     image: MappedImage,
@@ -78,12 +80,14 @@ export class WritableImage {
     image: MappedImage,
     l1: L1Table,
     snapshots: readonly Snapshot[],
-    options?: IoOptions,
+    options?: IoOptions & Pick<OpenContext, 'readsEnded'>,
   ): Promise<WritableImage> {
     const storage = writable(image.storage)
     writable(image.data)
     const refcounts = await RefcountStore.open(storage, image.header, options)
-    return new WritableImage(image, storage, l1, snapshots, refcounts)
+    const target = new WritableImage(image, storage, l1, snapshots, refcounts)
+    target.#readsEnded = options?.readsEnded
+    return target
   }
 
   get header(): Header {
@@ -247,6 +251,8 @@ export class WritableImage {
 
   async #commitFrees(options?: IoOptions): Promise<void> {
     await this.storage.flush(options)
+    // Who looked up these clusters before the mapping let go of them may still be reading there.
+    await this.#readsEnded?.()
     const spans = await this.allocator.applyFrees()
     await this.refcounts.writeBlocks(options)
     for (const { first, count } of spans) {
