@@ -49,6 +49,11 @@ export interface Reference {
   readonly name: string
   /** The format recorded beside it. */
   readonly format?: string | undefined
+  /**
+   * Where the image knows no file name, only what the file holds (the UUID of a VDI parent): alternatives, each of bytes that
+   * stand there. Any regular file beside the image with the bytes of one of them is meant, and `name` is for people.
+   */
+  readonly signatures?: readonly (readonly Magic[])[] | undefined
 }
 
 /** What a driver tells of an image, as plain JSON-like data. */
