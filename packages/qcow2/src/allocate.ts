@@ -26,6 +26,8 @@ export class ClusterAllocator {
   readonly #source: string
   /** No cluster below is free. */
   #hint = 0
+  /** Next byte in a cluster that is partly filled with compressed data; 0 without one. */
+  #packed = 0
   /** Uses to be given up, by cluster. */
   readonly #frees = new Map<number, number>()
 
@@ -88,8 +90,56 @@ export class ClusterAllocator {
     }
   }
 
+  /**
+   * Takes room for compressed data of `length` bytes, less than a cluster, behind the one before where that is possible, as
+   * QEMU packs it. Each cluster that holds some of it counts one use more. Returns a byte offset.
+   */
+  async takeBytes(length: number): Promise<number> {
+    const size = this.#clusterSize
+    if (!(length > 0 && length < size)) throw new RangeError(`compressed cluster of ${length} bytes`)
+    const offset = (await this.#packedRoom(length)) ?? (await this.take(1)).first * size
+    const end = offset + length
+    this.#packed = end % size === 0 ? 0 : end
+    return offset
+  }
+
+  /** The room behind the last compressed data, counted; undefined where it cannot be used. */
+  async #packedRoom(length: number): Promise<number | undefined> {
+    const offset = this.#packed
+    if (offset === 0) return undefined
+    const size = this.#clusterSize
+    const cluster = Math.floor(offset / size)
+    const uses = await this.#refcounts.get(cluster)
+    if (uses >= this.#refcounts.max) return undefined
+    if (offset + length > (cluster + 1) * size) {
+      const next = cluster + 1
+      if ((await this.#refcounts.get(next)) !== 0) return undefined
+      if (await this.#coverWith(Math.floor(next / this.#refcounts.entries), next)) return undefined
+      await this.#use(next, 1)
+    }
+    await this.#refcounts.set(cluster, 1, uses + 1)
+    return offset
+  }
+
+  /** Gives back room of `takeBytes` that nothing on disk points at. */
+  async releaseBytes(offset: number, length: number): Promise<void> {
+    const end = Math.ceil((offset + length) / this.#clusterSize)
+    for (let cluster = Math.floor(offset / this.#clusterSize); cluster < end; cluster++) {
+      const left = (await this.#refcounts.get(cluster)) - 1
+      if (left === 0) await this.release({ first: cluster, count: 1 })
+      else await this.#refcounts.set(cluster, 1, left)
+    }
+  }
+
+  /** Compressed data goes into another cluster where its own is among those that become free. */
+  #unpack(first: number, count: number): void {
+    const cluster = Math.floor(this.#packed / this.#clusterSize)
+    if (cluster >= first && cluster < first + count) this.#packed = 0
+  }
+
   /** Gives back clusters that nothing on disk points at. */
   async release({ first, count }: ClusterSpan): Promise<void> {
+    this.#unpack(first, count)
     await this.#refcounts.set(first, count, 0)
     this.#hint = Math.min(this.#hint, first)
   }
@@ -120,6 +170,7 @@ export class ClusterAllocator {
       await this.#refcounts.set(cluster, 1, left)
       this.#frees.delete(cluster)
       if (left > 0) continue
+      this.#unpack(cluster, 1)
       const last = spans.at(-1)
       if (last !== undefined && last.first + last.count === cluster) last.count++
       else spans.push({ first: cluster, count: 1 })

@@ -43,7 +43,7 @@ export class WritableImage {
   /** L2 tables, by byte offset, that the L1 table in the file does not point at yet. */
   readonly #fresh = new Set<number>()
   /** Taken for data that core is writing; not mapped yet. */
-  #unmapped: ClusterSpan | undefined
+  #unmapped: (() => Promise<void>) | undefined
   #begun = false
   #readsEnded: OpenContext['readsEnded']
 
@@ -134,7 +134,12 @@ export class WritableImage {
 
   /** Remembers clusters that are given back unless `mapped` follows. */
   expect(span: ClusterSpan): void {
-    this.#unmapped = span
+    this.#unmapped = () => this.allocator.release(span)
+  }
+
+  /** The same of room for compressed data. Bytes. */
+  expectBytes(offset: number, length: number): void {
+    this.#unmapped = () => this.allocator.releaseBytes(offset, length)
   }
 
   /** What was expected is part of the mapping now. */
@@ -274,9 +279,9 @@ export class WritableImage {
   }
 
   async #abandon(): Promise<void> {
-    const span = this.#unmapped
+    const giveBack = this.#unmapped
     this.#unmapped = undefined
-    if (span !== undefined) await this.allocator.release(span)
+    await giveBack?.()
   }
 
   async #registerMetadata(): Promise<void> {

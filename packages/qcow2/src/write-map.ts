@@ -1,5 +1,6 @@
-import type { Allocation, ClusterZeroOptions, IoOptions } from '@img/core'
+import type { Allocation, ClusterZeroOptions, CompressionSpec, IoOptions } from '@img/core'
 import { ALL_SUBCLUSTERS, COPIED_HIGH, TWO32 } from './entries.js'
+import { CompressionType } from './header.js'
 import { SUBCLUSTERS } from './limits.js'
 import { Qcow2Map } from './mapping.js'
 import type { L1Table } from './tables.js'
@@ -88,6 +89,19 @@ export class WritableMap extends Qcow2Map {
     target.expect(span)
     const room = { cluster, count: span.count, need, host: span.first * clusterSize }
     return this.#answer(room, inside, Math.min(length, span.count * clusterSize - inside))
+  }
+
+  /** How clusters are compressed; those of an external data file are not. */
+  get compression(): CompressionSpec | undefined {
+    if (this.#target.external) return undefined
+    return this.#target.header.compressionType === CompressionType.zstd
+      ? { codec: 'zstd' }
+      : { codec: 'deflate-raw', windowBits: 12 }
+  }
+
+  async allocateCompressed(offset: number, hostLength: number, options?: IoOptions): Promise<Allocation> {
+    const { allocateCompressed } = await import('./write-compressed.js')
+    return allocateCompressed(this.#target, this.#l2, offset, hostLength, options)
   }
 
   /** Version 3 says zero for what is discarded, so that it never shows what a backing file holds. */
