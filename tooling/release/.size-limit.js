@@ -10,6 +10,8 @@ const limits = [
   ['@img/raw/format', 'raw/dist/format.js', '1.7 kB'],
   ['@img/qcow2', 'qcow2/dist/index.js', '27.5 kB'],
   ['@img/qcow2/format', 'qcow2/dist/format.js', '27.5 kB'],
+  ['@img/vdi', 'vdi/dist/index.js', '11 kB'],
+  ['@img/vdi/format', 'vdi/dist/format.js', '11 kB'],
   ['@img/conformance', 'conformance/dist/index.js', '28 kB'],
   ['@img/node', 'node/dist/index.js', '13 kB', { platform: 'node' }],
 ]
