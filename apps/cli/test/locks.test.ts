@@ -48,6 +48,15 @@ describe.skipIf(!hasQemu || process.platform !== 'linux')(
       await mustImg(['convert', '-U', '-O', 'raw', 'a.qcow2', 'shared.raw'], { cwd })
     })
 
+    it('is not changed', async () => {
+      const { code, stdout, stderr } = await img(['resize', 'a.qcow2', '2M'], { cwd })
+      expect([code, stdout]).toEqual([1, ''])
+      expect(withoutExtras(stderr)).toBe(
+        'img: Could not open \'a.qcow2\': Failed to get "write" lock\nIs another process using the image [a.qcow2]?\n',
+      )
+      expect(await mustImg(['info', '-U', 'a.qcow2'], { cwd })).toContain('virtual size: 1 MiB')
+    })
+
     it('is not replaced', async () => {
       for (const args of [
         ['create', '-f', 'qcow2', 'a.qcow2', '2M'],
