@@ -1,6 +1,7 @@
 import type { FormatRegistry } from '@img/core'
 import { printErr } from './output/write.js'
 import type { Plugin } from './plugins/load.js'
+import { programName } from './program-name.js'
 import { abortOnSignals } from './signals.js'
 
 /** Options that every verb takes, before or after its name. */
@@ -33,7 +34,7 @@ export function createContext(globals: GlobalOptions, quiet: boolean): Context {
   const warn = (message: string): void => {
     if (quiet || told.has(message)) return
     told.add(message)
-    printErr(`img: warning: ${message}\n`)
+    printErr(`${programName}: warning: ${message}\n`)
   }
   const once = <T>(make: () => T): (() => T) => {
     const made: T[] = []

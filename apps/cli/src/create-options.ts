@@ -24,21 +24,32 @@ function specsOf(format: Format): OptionSpecs {
  * @throws {Failure}
  */
 export function readCreateValues(format: Format, options: readonly ListedOption[]): CreateValues {
-  const specs = specsOf(format)
+  const { size, ...rest } = readValues(specsOf(format), options, (name) => {
+    throw new Failure(`Invalid parameter '${name}'`, {
+      hint: `'-O ${format.name} -o help' lists those that there are`,
+    })
+  })
+  return { values: rest, size: size === undefined ? undefined : parseSize(size) }
+}
+
+/**
+ * Values as text, names, numbers and switches checked. `unknown` throws for a name that no spec has.
+ * @throws {Failure}
+ */
+export function readValues(
+  specs: OptionSpecs,
+  options: readonly ListedOption[],
+  unknown: (name: string) => never,
+): Readonly<Record<string, string>> {
   const values: Record<string, string> = {}
   for (const option of options) {
     const [name, value] = resolveSwitch(specs, option)
     const spec = Object.hasOwn(specs, name) ? specs[name] : undefined
-    if (spec === undefined) {
-      throw new Failure(`Invalid parameter '${name}'`, {
-        hint: `'-O ${format.name} -o help' lists those that there are`,
-      })
-    }
+    if (spec === undefined) return unknown(name)
     checkValue(name, spec, value)
     values[name] = value
   }
-  const { size, ...rest } = values
-  return { values: rest, size: size === undefined ? undefined : parseSize(size) }
+  return values
 }
 
 function resolveSwitch(specs: OptionSpecs, { name, value }: ListedOption): [string, string] {
@@ -92,9 +103,14 @@ const typeNames = { size: 'size', int: 'num', bool: 'bool (on/off)', string: 'st
 /** What `-o help` prints. */
 export function optionsHelp(format: Format, filename: string | undefined): string {
   const title = filename === undefined ? `Supported ${format.name} options:` : 'Supported options:'
-  const rows = Object.entries(specsOf(format))
+  return `${title}\n${optionRows(specsOf(format))}`
+}
+
+/** One line for each option, as `-o help` has them. */
+export function optionRows(specs: OptionSpecs): string {
+  return Object.entries(specs)
     .filter(([, { hidden }]) => hidden !== true)
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([name, { kind, help }]) => `${`  ${name}=<${typeNames[kind]}>`.padEnd(24)} - ${help}\n`)
-  return `${title}\n${rows.join('')}`
+    .join('')
 }

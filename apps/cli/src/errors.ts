@@ -1,4 +1,5 @@
 import { ImageError } from '@img/core'
+import { programName } from './program-name.js'
 
 /** What a {@link Failure} can say beside its message. */
 export interface FailureDetails {
@@ -32,7 +33,7 @@ export class Failure extends Error {
 
 /** A command line that is not understood. */
 export function usageError(message: string, hint?: string): Failure {
-  return new Failure(message, { tail: ["Try 'img --help' for more information"], hint })
+  return new Failure(message, { tail: [`Try '${programName} --help' for more information`], hint })
 }
 
 /** What C's strerror says, which is what qemu-img prints. */
@@ -136,6 +137,6 @@ function linesOf(error: unknown): Line[] {
 /** An error as it is printed to stderr. */
 export function describeError(error: unknown): string {
   return linesOf(error)
-    .map(({ text, raw }) => `${raw === true ? '' : 'img: '}${text}\n`)
+    .map(({ text, raw }) => `${raw === true ? '' : `${programName}: `}${text}\n`)
     .join('')
 }

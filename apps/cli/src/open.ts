@@ -1,8 +1,17 @@
-import { type DiskImage, type Format, ImageError, openImage } from '@img/core'
+import {
+  type DiskImage,
+  type Format,
+  ImageError,
+  type OpenOptions,
+  openImage,
+  type ReferenceResolver,
+  type SecretSource,
+} from '@img/core'
 import { openFileStorage, protocolOf } from '@img/node'
 import type { Context } from './context.js'
 import { Failure, openFailure, reasonOf, systemText } from './errors.js'
-import { parseImageOptions } from './image-opts.js'
+import type { ImageOptions } from './image-opts.js'
+import { printErr } from './output/write.js'
 import { fullName } from './paths.js'
 import { references } from './references.js'
 
@@ -20,6 +29,19 @@ export interface OpenArguments {
   /** Exit code where it cannot be opened, default 1. */
   readonly exit?: number | undefined
   readonly signal?: AbortSignal | undefined
+  readonly secret?: SecretSource | undefined
+  /** To be checked: damage is no reason to refuse. */
+  readonly repair?: boolean | undefined
+  /** What can still be read is wanted. */
+  readonly salvage?: boolean | undefined
+  /** False: the backing file stays closed. */
+  readonly chain?: boolean | undefined
+  readonly writableBacking?: OpenOptions['writableBacking']
+  /**
+   * The verb does nothing to a raw disk, whatever the arguments: one that was only guessed to be raw is opened too, read-only,
+   * with qemu-img's warning.
+   */
+  readonly harmlessToRaw?: boolean | undefined
 }
 
 /**
@@ -31,33 +53,106 @@ export async function openNamed(name: string, options: OpenArguments, context: C
   if (options.imageOpts === true && options.format !== undefined) {
     throw new Failure('--image-opts and --format are mutually exclusive', { exit })
   }
-  const parsed = options.imageOpts === true ? parseImageOptions(name) : undefined
-  const path = parsed?.path ?? name
-  const shared = options.forceShare === true || parsed?.shared === true
+  let path = name
   try {
+    const parsed = await parseName(name, options)
+    path = parsed?.path ?? (name.startsWith('file:') ? name.slice('file:'.length) : name)
     if (path === '')
       throw new Failure("Could not open '': The 'file' block driver requires a file name", { exit })
-    const registry = await context.registry()
+    const shared = options.forceShare === true || parsed?.shared === true
+    const allowed = writable === true && parsed?.readOnly !== true
+    if (writable === true && shared) {
+      throw new Failure(`Could not open '${name}': force-share=on can only be used with read-only images`, {
+        exit,
+      })
+    }
+    if (writable === true && !allowed) throw new Failure(`Could not open '${name}': Block node is read-only`)
     const format = await namedFormat(parsed?.format ?? options.format, context, (text) => {
       throw new Failure(`Could not open '${name}': Unknown driver '${text}'`, { exit, hint: formatsHint })
     })
-    // A look takes no lock, which on most machines spares loading the native binding.
-    const lock = shared ? 'shared' : inspect === true ? 'look' : undefined
-    const storage = await openFileStorage(path, { writable, lock })
-    return await openImage(storage, {
-      registry,
+    const openOptions: OpenOptions = {
+      registry: await context.registry(),
       format,
-      writable,
       inspect,
       signal,
-      references: references(context, { shared }),
-      options: parsed?.options,
+      secret: options.secret,
+      repair: options.repair,
+      salvage: options.salvage,
+      chain: options.chain,
+      writableBacking: options.writableBacking,
+      references: await referencesOf(parsed, shared, context),
       onWarning: context.warn,
-    })
+    }
+    // A look takes no lock, which on most machines spares loading the native binding.
+    const lock = shared ? 'shared' : inspect === true ? 'look' : undefined
+    const open = async (write: boolean | undefined, over?: OpenOptions): Promise<DiskImage> =>
+      openImage(await openFileStorage(path, { writable: write, lock }), {
+        ...openOptions,
+        writable: write,
+        options: await formatOptions(name, parsed, path, format, context),
+        ...over,
+      })
+    try {
+      return await open(writable)
+    } catch (error) {
+      if (options.harmlessToRaw !== true || !ImageError.is(error, 'IMG_UNKNOWN_FORMAT')) throw error
+      printErr(rawGuessed(name))
+      return await open(false, { onWarning: undefined })
+    }
   } catch (error) {
     signal?.throwIfAborted()
     throw openFailure(name, await explainPlugin(error, context), exit, path)
   }
+}
+
+/** What the name says in options; undefined for a path. */
+async function parseName(name: string, options: OpenArguments): Promise<ImageOptions | undefined> {
+  const isJson = options.imageOpts !== true && name.startsWith('json:')
+  if (options.imageOpts !== true && !isJson) return undefined
+  const { parseImageOptions, parseJsonName } = await import('./image-opts.js')
+  const parsed = isJson ? parseJsonName(name) : parseImageOptions(name)
+  if (isJson && parsed.format !== undefined && options.format !== undefined) {
+    throw new Failure(`Could not open '${name}': Driver specified twice`)
+  }
+  return parsed
+}
+
+/** Values for the open options of the image's format, which is looked for where it was not named. */
+async function formatOptions(
+  name: string,
+  parsed: ImageOptions | undefined,
+  path: string,
+  format: Format | undefined,
+  context: Context,
+): Promise<Readonly<Record<string, string>> | undefined> {
+  if (parsed === undefined || Object.keys(parsed.options).length === 0) return undefined
+  const { openOptionsOf } = await import('./image-opts.js')
+  if (format !== undefined) return openOptionsOf(name, format, parsed.options)
+  const { probeFormat } = await import('@img/core')
+  await using storage = await openFileStorage(path, { lock: 'none' })
+  const found = await probeFormat(storage, { registry: await context.registry() })
+  return openOptionsOf(name, found ?? (await (await context.registry()).load('raw')), parsed.options)
+}
+
+/** The gate, with what the command line names instead of what the image does. */
+async function referencesOf(
+  parsed: ImageOptions | undefined,
+  shared: boolean,
+  context: Context,
+): Promise<ReferenceResolver> {
+  const gate = references(context, { shared })
+  if (parsed?.backing === undefined && parsed?.dataFile === undefined) return gate
+  return (await import('./reference-overrides.js')).withOverrides(gate, parsed)
+}
+
+/** What qemu-img says of an image that is opened for writing and that it took for raw on a guess. */
+function rawGuessed(name: string): string {
+  return [
+    `WARNING: Image format was not specified for '${name}' and probing guessed raw.`,
+    '         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.',
+    "         Specify the 'raw' format explicitly to remove the restrictions.",
+    '',
+  ].join('\n')
 }
 
 /**

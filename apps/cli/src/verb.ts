@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type { Context } from './context.js'
 import { Failure } from './errors.js'
+import { defineSecrets } from './secrets/index.js'
 
 /** Parsed options by their long name in camel case, or their letter. */
 export type Options = Readonly<Record<string, unknown>>
@@ -29,9 +30,8 @@ export function collect(value: string, before: readonly string[] | undefined): r
 
 /** Options of every verb that opens an image by name. */
 export function defineSource(command: Command): Command {
-  return command
+  return defineSecrets(command)
     .option('--image-opts', 'file names are option lists: driver=FORMAT,file.filename=PATH')
-    .option('--object <definition>', 'a QEMU object such as a secret (not supported yet)', collect)
     .option('-U, --force-share', 'open without locks, also while another program writes')
 }
 
@@ -42,11 +42,4 @@ export function outputOption(options: Options): 'human' | 'json' {
     throw new Failure('--output must be used with human or json as argument.')
   }
   return output
-}
-
-/** Secrets and the like are of no use before encryption is: refused, not ignored. @throws {Failure} */
-export function refuseObjects(options: Options): void {
-  if (options.object !== undefined) {
-    throw new Failure('--object is not supported yet: this version cannot read encrypted images')
-  }
 }

@@ -36,8 +36,7 @@ export function serialiseSnapshot(snapshot: NewSnapshot): Uint8Array {
   view.setUint32(20, (snapshot.date % 1000) * 1_000_000)
   view.setUint32(36, EXTRA_BYTES)
   writeU64BE(view, FIXED_BYTES + 8, snapshot.virtualSize)
-  // No instruction count is recorded.
-  bytes.fill(0xff, FIXED_BYTES + 16, FIXED_BYTES + EXTRA_BYTES)
+  // The instruction count stays 0, as qemu-img records it: no guest is running.
   bytes.set(id, FIXED_BYTES + EXTRA_BYTES)
   bytes.set(name, FIXED_BYTES + EXTRA_BYTES + id.length)
   return bytes

@@ -31,7 +31,7 @@ export async function createSnapshot(
   options?: IoOptions,
 ): Promise<SnapshotInfo> {
   const { storage, snapshots, header, l1 } = target
-  if (name === '' || new TextEncoder().encode(name).length > MAX_NAME_BYTES) {
+  if (new TextEncoder().encode(name).length > MAX_NAME_BYTES) {
     throw new ImageError(
       'IMG_BAD_OPTION',
       `a snapshot cannot be named ${JSON.stringify(name.slice(0, 80))}`,

@@ -4,7 +4,7 @@ import { asksForHelp, type ListedOption, parseOptionList } from '../option-list.
 import type { ProgressMode } from '../progress.js'
 import { progressOption } from '../progress-options.js'
 import { sizeArgument } from '../sizes.js'
-import { type Invocation, type Options, refuseObjects } from '../verb.js'
+import type { Invocation, Options } from '../verb.js'
 
 /** What `convert` was asked for, checked. */
 export interface ConvertArguments {
@@ -36,6 +36,12 @@ export interface ConvertArguments {
   readonly rate: number | undefined
   /** What was written is to survive a power cut: any `-t` but `unsafe`. */
   readonly durable: boolean
+  /** `--salvage`: go on after read errors. */
+  readonly salvage: boolean
+  /** `--bitmaps`. */
+  readonly bitmaps: boolean
+  /** `--skip-broken-bitmaps`. */
+  readonly skipBrokenBitmaps: boolean
   readonly quiet: boolean
   readonly progress: ProgressMode | undefined
   readonly progressWanted: boolean
@@ -58,7 +64,6 @@ export function readConvertArguments({ operands, options }: Invocation): Convert
   checkTogether(options, lists.length > 0)
   refuseLater(options)
   const progress = progressOption(options)
-  refuseObjects(options)
   if (operands.length < 2) throw new Failure('Must specify image file name')
   const sources = operands.slice(0, -1)
   checkCacheMode(options.t, 'cache option')
@@ -89,6 +94,9 @@ export function readConvertArguments({ operands, options }: Invocation): Convert
     sparse,
     rate: rate === 0 ? undefined : rate,
     durable: text('t') !== undefined && text('t') !== 'unsafe',
+    salvage: flag('salvage'),
+    bitmaps: flag('bitmaps'),
+    skipBrokenBitmaps: flag('skipBrokenBitmaps'),
     quiet: flag('q'),
     progress,
     progressWanted: flag('p'),

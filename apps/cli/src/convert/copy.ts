@@ -6,6 +6,7 @@ import {
   convertStream,
   type ImageWriter,
   type Progress,
+  type SecretSource,
   streamImage,
   thin,
 } from '@img/core'
@@ -33,6 +34,7 @@ export interface CopyContext {
   readonly args: ConvertArguments
   readonly source: Source
   readonly context: Context
+  readonly secret: SecretSource
   readonly onProgress: (progress: Progress) => void
 }
 
@@ -44,7 +46,7 @@ export async function copy(job: CopyContext): Promise<void> {
   const wanted = await describeTarget(args, source, context)
   await refuseSelf(args, source)
   const size = source.kind === 'disk' ? source.disk.size : source.reader.size
-  const target = await startTarget(args, wanted, size, context)
+  const target = await startTarget(args, wanted, { size, secret: job.secret }, context)
   try {
     await transfer(job, target.writer, wanted.thin)
     context.signal().throwIfAborted()
@@ -92,7 +94,11 @@ async function copyIntoExisting(job: CopyContext): Promise<void> {
   await refuseSelf(args, source)
   const signal = context.signal()
   const { target: name, targetFormat: format, targetImageOpts: imageOpts } = args
-  await using image = await openNamed(name, { format, imageOpts, writable: true, signal }, context)
+  await using image = await openNamed(
+    name,
+    { format, imageOpts, writable: true, signal, secret: job.secret },
+    context,
+  )
   const size = source.kind === 'disk' ? source.disk.size : (source.reader.size ?? 0)
   if (image.size < size) throw new Failure('output file is smaller than input file')
   const writer = existingWriter(image, args.targetIsZero)
@@ -133,6 +139,7 @@ async function copyIntoPipe(job: CopyContext): Promise<void> {
       compress: args.compress,
       sparse: args.sparse,
       references: references(context),
+      secret: job.secret,
       onWarning: context.warn,
     })
   } finally {

@@ -1,4 +1,4 @@
-import { createWriter, type Format, ImageError, type ImageWriter } from '@img/core'
+import { createWriter, type Format, ImageError, type ImageWriter, type SecretSource } from '@img/core'
 import { createTarget, type Target } from '@img/node'
 import type { Context } from '../context.js'
 import { type CreateValues, readCreateValues } from '../create-options.js'
@@ -117,7 +117,7 @@ export interface OpenTarget {
 export async function startTarget(
   args: ConvertArguments,
   { format, values }: NewTarget,
-  size: number | undefined,
+  { size, secret }: { readonly size: number | undefined; readonly secret: SecretSource },
   context: Context,
 ): Promise<OpenTarget> {
   const lead = `${args.target}: error while converting ${format.name}: `
@@ -139,6 +139,7 @@ export async function startTarget(
       size,
       options: values,
       compress: args.compress,
+      secret,
       references: references(context, { everything: true, onCreate: (other) => others.push(other) }),
       onWarning: context.warn,
       signal: context.signal(),

@@ -1,5 +1,12 @@
 import { createReadStream, statSync } from 'node:fs'
-import { type BlockDevice, concatenate, type DiskImage, type Format, type StreamReader } from '@img/core'
+import {
+  type BlockDevice,
+  concatenate,
+  type DiskImage,
+  type Format,
+  type SecretSource,
+  type StreamReader,
+} from '@img/core'
 import type { Context } from '../context.js'
 import { Failure } from '../errors.js'
 import { namedFormat, openNamed } from '../open.js'
@@ -21,7 +28,7 @@ export type Source =
 export async function openSource(
   args: ConvertArguments,
   context: Context,
-  signal: AbortSignal,
+  { signal, secret }: { readonly signal: AbortSignal; readonly secret: SecretSource },
 ): Promise<Source> {
   const pipe = args.sources.find((name) => !args.imageOpts && isPipe(name))
   if (pipe !== undefined) return openPipe(pipe, args, context, signal)
@@ -33,7 +40,14 @@ export async function openSource(
     for (const name of args.sources) {
       const image = await openNamed(
         name,
-        { format: args.sourceFormat, imageOpts: args.imageOpts, forceShare: args.forceShare, signal },
+        {
+          format: args.sourceFormat,
+          imageOpts: args.imageOpts,
+          forceShare: args.forceShare,
+          salvage: args.salvage,
+          signal,
+          secret,
+        },
         context,
       )
       opened.push(await openSnapshot(image, args.snapshot))

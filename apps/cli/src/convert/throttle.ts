@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { BlockDevice } from '@img/core'
+import type { BlockDevice, DiskImage } from '@img/core'
 
 /** The same disk, whose data is read at most at `rate` bytes a second. Zeros that need no reading do not count. */
 export function throttle(disk: BlockDevice, rate: number): BlockDevice {
@@ -17,5 +17,20 @@ export function throttle(disk: BlockDevice, rate: number): BlockDevice {
     extents: (options) => disk.extents(options),
     close: () => disk.close(),
     [Symbol.asyncDispose]: () => disk.close(),
+  }
+}
+
+/** The same for an image that is committed: it keeps its chain, and can still be emptied. */
+export function throttledImage(image: DiskImage, rate: number): DiskImage {
+  const { format, driver, storage, clusterSize, backing, empty } = image
+  return {
+    ...throttle(image, rate),
+    format,
+    driver,
+    storage,
+    clusterSize,
+    ...(backing && { backing }),
+    ...(empty && { empty: (options) => empty.call(image, options) }),
+    info: () => image.info(),
   }
 }

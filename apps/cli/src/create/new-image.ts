@@ -1,4 +1,4 @@
-import { createImage, type DiskImage, type Format } from '@img/core'
+import { createImage, type DiskImage, type Format, type SecretSource } from '@img/core'
 import { createTarget, type Target } from '@img/node'
 import type { Context } from '../context.js'
 import { announceOptions, type CreateValues, readCreateValues } from '../create-options.js'
@@ -49,7 +49,7 @@ export async function makeImage(
   format: Format,
   filename: string,
   asked: CreateValues,
-  options: Invocation['options'],
+  { options, secret }: { readonly options: Invocation['options']; readonly secret: SecretSource },
   context: Context,
 ): Promise<void> {
   const { backing_file: backing, backing_fmt: backingFormat } = asked.values
@@ -64,7 +64,7 @@ export async function makeImage(
   const values = { ...asked, size }
   if (options.q !== true)
     printOut(`Formatting '${filename}', fmt=${format.name} ${announceOptions(format, values)}\n`)
-  await write(format, filename, values.values, size, context)
+  await write(format, filename, { options: values.values, size, secret }, context)
 }
 
 function sameFile(): Failure {
@@ -107,8 +107,15 @@ async function backingSize(
 async function write(
   format: Format,
   filename: string,
-  options: Readonly<Record<string, string>>,
-  size: number,
+  {
+    options,
+    size,
+    secret,
+  }: {
+    readonly options: Readonly<Record<string, string>>
+    readonly size: number
+    readonly secret: SecretSource
+  },
   context: Context,
 ): Promise<void> {
   const signal = context.signal()
@@ -122,6 +129,7 @@ async function write(
       size,
       options,
       references: gate,
+      secret,
       onWarning: context.warn,
       signal,
     })

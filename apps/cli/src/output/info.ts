@@ -36,7 +36,8 @@ export function infoJson({ info, filename, fullBackingFilename }: InfoEntry, det
   }
 }
 
-function snapshotJson(snapshot: SnapshotInfo): Json {
+/** A snapshot under the keys of QAPI SnapshotInfo. */
+export function snapshotJson(snapshot: SnapshotInfo): Json {
   return {
     id: snapshot.id,
     name: snapshot.name,

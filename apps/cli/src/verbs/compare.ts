@@ -13,7 +13,8 @@ import { openNamed } from '../open.js'
 import { printOut } from '../output/write.js'
 import { progressMeter } from '../progress.js'
 import { defineProgress, progressOption } from '../progress-options.js'
-import { defineSource, type Invocation, refuseObjects, type Verb } from '../verb.js'
+import { secretsOf } from '../secrets/index.js'
+import { defineSource, type Invocation, type Verb } from '../verb.js'
 
 /** Exit codes of `compare`, qemu-img's. */
 const exits = { same: 0, differ: 1, open: 2, allocation: 3, read: 4 }
@@ -38,7 +39,7 @@ export const compare: Verb = {
     checkCacheMode(options.T, 'source cache option')
     const mode = progressOption(options)
     const quiet = options.q === true
-    refuseObjects(options)
+    const secret = await secretsOf(options, context.warn)
     const [first, second] = operands
     if (operands.length !== 2 || first === undefined || second === undefined) {
       throw usageError('Expecting two image file names')
@@ -55,6 +56,7 @@ export const compare: Verb = {
           imageOpts: options.imageOpts === true,
           forceShare: options.forceShare === true,
           exit: exits.open,
+          secret,
           signal,
         },
         context,

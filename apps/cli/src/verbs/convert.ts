@@ -9,6 +9,7 @@ import { formatsHint, namedFormat } from '../open.js'
 import { printOut } from '../output/write.js'
 import { progressMeter } from '../progress.js'
 import { defineProgress } from '../progress-options.js'
+import { secretsOf } from '../secrets/index.js'
 import { collect, defineSource, type Invocation, type Verb } from '../verb.js'
 
 const examples = `
@@ -63,12 +64,13 @@ export const convert: Verb = {
       return 0
     }
     const args = readConvertArguments({ operands, options })
-    const source = await openSource(args, context, context.signal())
+    const secret = await secretsOf(options, context.warn)
+    const source = await openSource(args, context, { signal: context.signal(), secret })
     const endless = source.kind === 'pipe' && source.reader.size === undefined
     const meter = progressMeter(args.progress, args.progressWanted && !args.quiet, endless)
     let complete = false
     try {
-      await copy({ args, source, context, onProgress: meter.update })
+      await copy({ args, source, context, secret, onProgress: meter.update })
       complete = true
     } finally {
       meter.end(complete)

@@ -7,13 +7,14 @@ import { Failure, prefixed, usageError } from '../errors.js'
 import { formatsHint, namedFormat } from '../open.js'
 import { asksForHelp, parseOptionList } from '../option-list.js'
 import { printOut } from '../output/write.js'
+import { defineSecrets, secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
-import { collect, type Invocation, refuseObjects, type Verb } from '../verb.js'
+import { collect, type Invocation, type Verb } from '../verb.js'
 
 /** `img create`: makes an empty image, or an overlay. */
 export const create: Verb = {
   define(command: Command) {
-    command
+    defineSecrets(command)
       .usage('[options] FILE [SIZE]')
       .option('-f <format>', 'format of the image (default: raw)')
       .option('-b <file>', 'backing file: the image starts with its content; relative to the image')
@@ -21,14 +22,13 @@ export const create: Verb = {
       .option('-u', 'unsafe: do not look at the backing file; SIZE must then be given')
       .option('-o <options>', "name=value,…; 'help' lists them", collect)
       .option('-q', 'print nothing but errors')
-      .option('--object <definition>', 'a QEMU object such as a secret (not supported yet)', collect)
   },
 
   async run({ operands, options }: Invocation, context: Context) {
     const lists = (options.o as string[] | undefined) ?? []
     const formatName = (options.f as string | undefined) ?? 'raw'
     const [filename, sizeText, excess] = operands
-    refuseObjects(options)
+    const secret = await secretsOf(options, context.warn)
     const format = (): Promise<Format> =>
       namedFormat(formatName, context, (name) => {
         throw new Failure(`Unknown file format '${name}'`, { hint: formatsHint })
@@ -48,7 +48,7 @@ export const create: Verb = {
         backing: options.b,
         backingFormat: options.F,
       })
-      await makeImage(await format(), filename, values, options, context)
+      await makeImage(await format(), filename, values, { options, secret }, context)
     } catch (error) {
       throw prefixed(`${filename}: `, error)
     }

@@ -11,6 +11,36 @@ export interface LazyVerb {
 /** All verbs, as help lists them. */
 export const verbs: readonly LazyVerb[] = [
   {
+    name: 'amend',
+    summary: 'change options of an image that exists',
+    load: async () => (await import('./amend.js')).amend,
+  },
+  {
+    name: 'bench',
+    summary: 'time reads or writes of an image',
+    load: async () => (await import('./bench.js')).bench,
+  },
+  {
+    name: 'bitmap',
+    summary: 'change the dirty bitmaps of an image',
+    load: async () => (await import('./bitmap.js')).bitmap,
+  },
+  {
+    name: 'check',
+    summary: 'look for damage in an image, and repair it',
+    load: async () => (await import('./check.js')).check,
+  },
+  {
+    name: 'commit',
+    summary: 'write what an image holds into its backing file',
+    load: async () => (await import('./commit.js')).commit,
+  },
+  {
+    name: 'compact',
+    summary: 'give unused room in an image back to the host',
+    load: async () => (await import('./compact.js')).compact,
+  },
+  {
     name: 'compare',
     summary: 'tell whether two images have the same content',
     load: async () => (await import('./compare.js')).compare,
@@ -24,6 +54,11 @@ export const verbs: readonly LazyVerb[] = [
     name: 'create',
     summary: 'make a new image',
     load: async () => (await import('./create.js')).create,
+  },
+  {
+    name: 'dd',
+    summary: 'copy blocks of an image into a new one',
+    load: async () => (await import('./dd.js')).dd,
   },
   {
     name: 'formats',
@@ -46,8 +81,18 @@ export const verbs: readonly LazyVerb[] = [
     load: async () => (await import('./measure.js')).measure,
   },
   {
+    name: 'rebase',
+    summary: 'give an image another backing file',
+    load: async () => (await import('./rebase.js')).rebase,
+  },
+  {
     name: 'resize',
     summary: 'change the size of the disk in an image',
     load: async () => (await import('./resize.js')).resize,
+  },
+  {
+    name: 'snapshot',
+    summary: 'list, take, apply and delete internal snapshots',
+    load: async () => (await import('./snapshot.js')).snapshot,
   },
 ]

@@ -1,4 +1,4 @@
-import { type DiskImage, ImageError, openImage } from '@img/core'
+import { type DiskImage, ImageError, openImage, type SecretSource } from '@img/core'
 import type { Command } from 'commander'
 import type { Context } from '../context.js'
 import { Failure, openFailure, usageError } from '../errors.js'
@@ -8,7 +8,8 @@ import { qemuJson } from '../output/json.js'
 import { printOut } from '../output/write.js'
 import { fullName } from '../paths.js'
 import { references } from '../references.js'
-import { defineSource, type Invocation, outputOption, refuseObjects, type Verb } from '../verb.js'
+import { secretsOf } from '../secrets/index.js'
+import { defineSource, type Invocation, outputOption, type Verb } from '../verb.js'
 
 /** `img info`: opens nothing but the image itself, unless asked for the chain. */
 export const info: Verb = {
@@ -23,10 +24,10 @@ export const info: Verb = {
 
   async run({ operands, options }: Invocation, context: Context) {
     const output = outputOption(options)
-    refuseObjects(options)
+    const secret = await secretsOf(options, context.warn)
     const [filename] = operands
     if (operands.length !== 1 || filename === undefined) throw usageError('Expecting one image file name')
-    const entries = await chain(filename, options, context)
+    const entries = await chain(filename, options, secret, context)
     const details = options.details === true
     if (output === 'human') {
       printOut(entries.map((entry) => infoText(entry, details)).join('\n'))
@@ -41,6 +42,7 @@ export const info: Verb = {
 async function chain(
   filename: string,
   options: Invocation['options'],
+  secret: SecretSource,
   context: Context,
 ): Promise<InfoEntry[]> {
   const entries: InfoEntry[] = []
@@ -54,11 +56,13 @@ async function chain(
         imageOpts: options.imageOpts === true,
         forceShare: shared,
         inspect: true,
+        secret,
       },
       context,
     )
     // With --image-opts the name typed is none.
-    for (let name = filename, path = image.storage.label; ; ) {
+    const typed = options.imageOpts === true || filename.startsWith('json:') ? image.storage.label : filename
+    for (let name = typed, path = image.storage.label; ; ) {
       const { identity } = image.storage
       if (identity !== undefined && opened.some(({ storage }) => storage.identity === identity)) {
         await image.close()

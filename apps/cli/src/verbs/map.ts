@@ -4,8 +4,9 @@ import { Failure, usageError } from '../errors.js'
 import { openNamed } from '../open.js'
 import { emptyEntry, mapEntryJson, mapHeader, mapRow, mergedEntries } from '../output/map.js'
 import { printOut } from '../output/write.js'
+import { secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
-import { defineSource, type Invocation, outputOption, refuseObjects, type Verb } from '../verb.js'
+import { defineSource, type Invocation, outputOption, type Verb } from '../verb.js'
 
 /** Characters gathered before they are written. */
 const chunk = 64 * 1024
@@ -25,7 +26,7 @@ export const map: Verb = {
     const output = outputOption(options)
     const start = sizeOption(options.startOffset, 'start offset') ?? 0
     const most = sizeOption(options.maxLength, 'max length')
-    refuseObjects(options)
+    const secret = await secretsOf(options, context.warn)
     const [filename] = operands
     if (operands.length !== 1 || filename === undefined) throw usageError('Expecting one image file name')
     const image = await openNamed(
@@ -34,6 +35,7 @@ export const map: Verb = {
         format: options.format as string | undefined,
         imageOpts: options.imageOpts === true,
         forceShare: options.forceShare === true,
+        secret,
       },
       context,
     )

@@ -3,13 +3,14 @@ import type { Command } from 'commander'
 import type { Context } from '../context.js'
 import { optionsHelp, readCreateValues } from '../create-options.js'
 import { Failure } from '../errors.js'
-import { formatsHint, namedFormat, openNamed } from '../open.js'
+import { formatsHint, namedFormat, type OpenArguments, openNamed } from '../open.js'
 import { asksForHelp, parseOptionList } from '../option-list.js'
 import { qemuJson } from '../output/json.js'
 import { printOut } from '../output/write.js'
+import { secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
 import { openSnapshot } from '../snapshots.js'
-import { collect, defineSource, type Invocation, outputOption, refuseObjects, type Verb } from '../verb.js'
+import { collect, defineSource, type Invocation, outputOption, type Verb } from '../verb.js'
 
 /** `img measure`: bytes of file that a new image would take. */
 export const measure: Verb = {
@@ -28,7 +29,7 @@ export const measure: Verb = {
     const output = outputOption(options)
     const sizeText = options.size as string | undefined
     const size = sizeText === undefined ? undefined : sizeArgument('image size', sizeText)
-    refuseObjects(options)
+    const secret = await secretsOf(options, context.warn)
     const formatName = (options.O as string | undefined) ?? 'raw'
     const lists = (options.o as string[] | undefined) ?? []
     const [filename] = operands
@@ -46,7 +47,8 @@ export const measure: Verb = {
       throw new Failure(`Block driver '${format.name}' does not support size measurement`)
     }
     const signal = context.signal()
-    const image = filename === undefined ? undefined : await openSource(filename, options, context, signal)
+    const image =
+      filename === undefined ? undefined : await openSource(filename, options, context, { signal, secret })
     try {
       const measured = await measureImage(format, image?.disk ?? { size: size ?? 0 }, {
         options: values,
@@ -73,7 +75,7 @@ async function openSource(
   filename: string,
   options: Invocation['options'],
   context: Context,
-  signal: AbortSignal,
+  given: Pick<OpenArguments, 'signal' | 'secret'>,
 ): Promise<{ readonly disk: DiskImage; close(): Promise<void> }> {
   const image = await openNamed(
     filename,
@@ -81,7 +83,7 @@ async function openSource(
       format: options.format as string | undefined,
       imageOpts: options.imageOpts === true,
       forceShare: options.forceShare === true,
-      signal,
+      ...given,
     },
     context,
   )

@@ -5,10 +5,12 @@ import { sizeFailure } from '../create-options.js'
 import { Failure, usageError } from '../errors.js'
 import { openNamed } from '../open.js'
 import { printOut } from '../output/write.js'
-import { defineSource, type Invocation, refuseObjects, type Verb } from '../verb.js'
+import { programName } from '../program-name.js'
+import { secretsOf } from '../secrets/index.js'
+import { defineSource, type Invocation, type Verb } from '../verb.js'
 
 const shrinkWarning =
-  "img: warning: Shrinking an image will delete all data beyond the shrunken image's end. " +
+  `${programName}: warning: Shrinking an image will delete all data beyond the shrunken image's end. ` +
   'Before performing such an operation, make sure there is no important data there.\n'
 
 /** `img resize`: changes the size of a disk in place. */
@@ -36,7 +38,7 @@ export const resize: Verb = {
     const { preallocation = 'off', q: quiet } = options
     const mode = preallocations.find((each) => each === preallocation)
     if (mode === undefined) throw new Failure(`Invalid preallocation mode '${String(preallocation)}'`)
-    refuseObjects(options)
+    const secret = await secretsOf(options, context.warn)
     const [filename, text] = operands
     if (operands.length !== 2 || filename === undefined || text === undefined) {
       throw usageError(operands.length < 2 ? 'Not enough arguments' : 'Expecting image file name and size')
@@ -48,6 +50,7 @@ export const resize: Verb = {
         format: options.f as string | undefined,
         imageOpts: options.imageOpts === true,
         writable: true,
+        secret,
       },
       context,
     )

@@ -1,0 +1,204 @@
+import { type BitmapStore, type DirtyRange, type DiskImage, ImageError } from '@img/core'
+import type { Command } from 'commander'
+import type { Context } from '../context.js'
+import { Failure, reasonOf } from '../errors.js'
+import { openNamed } from '../open.js'
+import { secretsOf } from '../secrets/index.js'
+import { sizeArgument } from '../sizes.js'
+import { defineSource, type Invocation, type Options, type Verb } from '../verb.js'
+
+const examples = `
+Actions are done in the order in which they are given.
+
+Examples:
+  img bitmap --add -g 64k disk.qcow2 since-monday
+  img bitmap --merge since-monday -b monday.qcow2 disk.qcow2 all
+  img bitmap --remove disk.qcow2 since-monday
+`
+
+/** One action, as given. */
+interface Action {
+  readonly act: 'add' | 'remove' | 'clear' | 'enable' | 'disable' | 'merge'
+  /** Of `merge`: the bitmap that is merged into this one. */
+  readonly source?: string | undefined
+}
+
+const flags = {
+  add: 'make it',
+  remove: 'remove it',
+  clear: 'mark nothing any more',
+  enable: 'let writes mark what they touch',
+  disable: 'let writes mark nothing',
+} as const
+
+/** Bytes of a bitmap's name at most. */
+const longestName = 1023
+const smallestGranularity = 512
+const largestGranularity = 2 ** 31
+
+/** `img bitmap`: persistent dirty bitmaps. */
+export const bitmap: Verb = {
+  define(command: Command) {
+    defineSource(command)
+      .usage('[options] (--add | --remove | --clear | --enable | --disable | --merge SOURCE)... FILE BITMAP')
+      .option('-f, --format <format>', 'format of the image; found by itself where left out')
+      .option('-g, --granularity <size>', 'with --add: bytes of the disk that one bit stands for')
+      .option('-b, --source-file <file>', 'with --merge: image that holds the bitmap SOURCE')
+      .option('-F, --source-format <format>', 'format of that image')
+      .addHelpText('after', examples)
+    const note = (action: Action): void => {
+      const before = (command.getOptionValue('actions') as readonly Action[] | undefined) ?? []
+      command.setOptionValue('actions', [...before, action])
+    }
+    for (const [act, help] of Object.entries(flags)) {
+      command.option(`--${act}`, help).on(`option:${act}`, () => note({ act: act as Action['act'] }))
+    }
+    command
+      .option('--merge <source>', 'mark also what another bitmap marks')
+      .on('option:merge', (source: string) => note({ act: 'merge', source }))
+  },
+
+  async run({ operands, options }: Invocation, context: Context) {
+    const granularity =
+      options.granularity === undefined
+        ? undefined
+        : sizeArgument('granularity', options.granularity as string)
+    const secret = await secretsOf(options, context.warn)
+    const actions = (options.actions as readonly Action[] | undefined) ?? []
+    const [filename, name] = operands
+    checkTogether(options, actions)
+    if (operands.length !== 2 || filename === undefined || name === undefined) {
+      throw new Failure('Expecting filename and bitmap name')
+    }
+    const signal = context.signal()
+    await using image = await openNamed(
+      filename,
+      {
+        format: options.format as string | undefined,
+        imageOpts: options.imageOpts === true,
+        writable: true,
+        harmlessToRaw: true,
+        chain: false,
+        signal,
+        secret,
+      },
+      context,
+    )
+    const file = options.sourceFile as string | undefined
+    const format = options.sourceFormat as string | undefined
+    const source =
+      file === undefined
+        ? undefined
+        : await openNamed(file, { format, chain: false, signal, secret }, context)
+    try {
+      for (const action of actions) {
+        await perform({ image, source: source ?? image, name, granularity, signal }, action)
+      }
+    } finally {
+      await source?.close()
+    }
+    return 0
+  },
+}
+
+function checkTogether(options: Options, actions: readonly Action[]): void {
+  const has = (act: Action['act']): boolean => actions.some((action) => action.act === act)
+  if (actions.length === 0) {
+    throw new Failure('Need at least one of --add, --remove, --clear, --enable, --disable, or --merge')
+  }
+  if (options.granularity !== undefined && !has('add')) {
+    throw new Failure('granularity only supported with --add')
+  }
+  if (options.sourceFormat !== undefined && options.sourceFile === undefined) {
+    throw new Failure('-F only supported with -b')
+  }
+  if (options.sourceFile !== undefined && !has('merge')) {
+    throw new Failure('Merge bitmap source file only supported with --merge')
+  }
+}
+
+interface Job {
+  readonly image: DiskImage
+  /** The image in which the source of a merge is. */
+  readonly source: DiskImage
+  readonly name: string
+  readonly granularity: number | undefined
+  readonly signal: AbortSignal
+}
+
+async function perform(job: Job, action: Action): Promise<void> {
+  const lead = `Operation ${action.act} on bitmap ${job.name} failed: `
+  try {
+    await (action.act === 'merge' ? merge(job, action.source ?? '') : single(job, action.act))
+  } catch (error) {
+    if (error instanceof Failure)
+      throw new Failure(lead + error.message, { cause: error.cause, hint: error.hint })
+    throw ImageError.is(error) ? new Failure(lead + reasonOf(error), { cause: error }) : error
+  }
+}
+
+async function single(
+  { image, name, granularity, signal }: Job,
+  act: Exclude<Action['act'], 'merge'>,
+): Promise<void> {
+  const { bitmaps } = image
+  if (act === 'add') {
+    checkNew(name, granularity)
+    if (bitmaps?.add === undefined) {
+      throw new Failure(`Can't store persistent bitmaps to '${image.storage.label}': Operation not supported`)
+    }
+    if (await isThere(bitmaps, name)) throw new Failure(`Bitmap already exists: ${name}`)
+    return bitmaps.add(name, { granularity, signal })
+  }
+  if (bitmaps === undefined || !(await isThere(bitmaps, name))) throw missing(name)
+  const change = bitmaps[act]
+  if (change === undefined) throw cannot(image)
+  return change.call(bitmaps, name, { signal })
+}
+
+async function merge({ image, source, name, signal }: Job, from: string): Promise<void> {
+  const { bitmaps } = image
+  if (bitmaps === undefined || !(await isThere(bitmaps, name))) throw missing(name)
+  const other = source.bitmaps
+  if (other === undefined || !(await isThere(other, from))) throw missing(from)
+  if (source.size !== image.size) {
+    throw new Failure(
+      'Bitmaps are of different sizes (destination size is ' +
+        `${image.size} and source size is ${source.size}) and can't be merged`,
+    )
+  }
+  if (bitmaps.mark === undefined || other.dirty === undefined) throw cannot(image)
+  // All of it first: both may be in one image.
+  const ranges: DirtyRange[] = []
+  for await (const range of other.dirty(from, { signal })) ranges.push(range)
+  await bitmaps.mark(name, ranges, { signal })
+}
+
+function missing(name: string): Failure {
+  return new Failure(`Dirty bitmap '${name}' not found`)
+}
+
+function cannot(image: DiskImage): Failure {
+  return new Failure(`format ${image.format.name} cannot change its bitmaps in place`)
+}
+
+async function isThere(bitmaps: BitmapStore, name: string): Promise<boolean> {
+  return (await bitmaps.list()).some((each) => each.name === name)
+}
+
+function checkNew(name: string, granularity: number | undefined): void {
+  if (
+    granularity !== undefined &&
+    (granularity < smallestGranularity ||
+      granularity > largestGranularity ||
+      !Number.isInteger(Math.log2(granularity)))
+  ) {
+    throw new Failure('Granularity must be power of 2 and at least 512')
+  }
+  if (name === '') throw new Failure('Bitmap name cannot be empty')
+  if (new TextEncoder().encode(name).length > longestName) {
+    throw new Failure(
+      `Can't make bitmap '${name}' persistent: Name length exceeds maximum (${longestName} characters)`,
+    )
+  }
+}

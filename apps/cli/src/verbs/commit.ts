@@ -1,0 +1,110 @@
+import { realpathSync } from 'node:fs'
+import { commit as commitImage, type DiskImage, type Reference, type Storage } from '@img/core'
+import type { Command } from 'commander'
+import { checkCacheMode } from '../cache-mode.js'
+import type { Context } from '../context.js'
+import { throttledImage } from '../convert/throttle.js'
+import { Failure, usageError } from '../errors.js'
+import { openNamed } from '../open.js'
+import { printOut } from '../output/write.js'
+import { fullName } from '../paths.js'
+import { progressMeter } from '../progress.js'
+import { defineProgress, progressOption } from '../progress-options.js'
+import { secretsOf } from '../secrets/index.js'
+import { sizeArgument } from '../sizes.js'
+import { defineSource, type Invocation, type Verb } from '../verb.js'
+
+const examples = `
+Afterwards the image is emptied, so that it is an overlay of the same content; not so with -d, or with -b, which leaves
+the layers between the image and BASE without meaning.
+
+Examples:
+  img commit overlay.qcow2
+  img commit -b base.qcow2 overlay.qcow2
+`
+
+/** `img commit`: writes what an image holds into its backing file. */
+export const commit: Verb = {
+  define(command: Command) {
+    defineProgress(defineSource(command))
+      .usage('[options] FILE')
+      .option('-f, --format <format>', 'format of the image; found by itself where left out')
+      .option('-b <base>', 'layer of the chain that is written into; implies -d')
+      .option('-d', 'leave the image as it is, to be deleted')
+      .option('-r <rate>', 'read at most so many bytes a second')
+      .option('-t <cache>', "cache mode, for qemu-img's sake")
+      .option('-q, --quiet', 'print nothing but errors')
+      .addHelpText('after', examples)
+  },
+
+  async run({ operands, options }: Invocation, context: Context) {
+    const rate = options.r === undefined ? 0 : sizeArgument('rate limit', options.r as string)
+    const mode = progressOption(options)
+    const secret = await secretsOf(options, context.warn)
+    const [filename] = operands
+    if (operands.length !== 1 || filename === undefined) throw usageError('Expecting one image file name')
+    checkCacheMode(options.t, 'cache option')
+    const quiet = options.quiet === true
+    const wanted = options.b as string | undefined
+    const signal = context.signal()
+    let base: number | undefined
+    await using image = await openNamed(
+      filename,
+      {
+        format: options.format as string | undefined,
+        imageOpts: options.imageOpts === true,
+        forceShare: options.forceShare === true,
+        writable: true,
+        harmlessToRaw: true,
+        writableBacking: ({ depth, reference, from }) => {
+          if (base !== undefined || !(wanted === undefined || isNamed(wanted, reference, from))) return false
+          base = depth
+          return true
+        },
+        signal,
+        secret,
+      },
+      context,
+    )
+    if (image.backing === undefined) throw new Failure('Image does not have a backing file')
+    if (base === undefined) {
+      throw new Failure(`Did not find '${wanted}' in the backing chain of '${filename}'`)
+    }
+    const meter = progressMeter(mode, options.p === true && !quiet)
+    let complete = false
+    try {
+      await commitImage(rate === 0 ? image : throttledImage(image, rate), {
+        base: layerAt(image, base),
+        drop: options.d === true || wanted !== undefined,
+        signal,
+        onProgress: meter.update,
+      })
+      complete = true
+    } finally {
+      meter.end(complete)
+    }
+    if (!quiet) printOut('Image committed.\n')
+    return 0
+  },
+}
+
+function layerAt(image: DiskImage, depth: number): DiskImage | undefined {
+  let layer: DiskImage | undefined = image
+  for (let i = 0; i < depth; i++) layer = layer?.backing
+  return layer
+}
+
+/** True where a typed name means the file that an image names: as it stands there, or the same file. */
+function isNamed(wanted: string, { name }: Reference, from: Storage): boolean {
+  if (wanted === name) return true
+  const real = realPath(fullName(from.label, name))
+  return real !== undefined && [wanted, fullName(from.label, wanted)].some((path) => realPath(path) === real)
+}
+
+function realPath(path: string): string | undefined {
+  try {
+    return realpathSync(path)
+  } catch {
+    return undefined
+  }
+}
