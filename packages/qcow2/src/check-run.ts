@@ -46,13 +46,15 @@ export async function runCheck(
     return run.header
   }
   const { rewriteSnapshotTable } = await import('./repair-snapshots.js')
-  const now = await rewriteSnapshotTable(storage, run.header, snapshots, io)
+  const now = await rewriteSnapshotTable(storage, run.header, snapshots, run.snapshotsCounted, io)
   report.counts.corruptionsFixed += snapshots.broken
   return now
 }
 
 class Run {
   header: Header
+  /** The snapshot table is counted as in use. */
+  snapshotsCounted = false
   readonly #file: CheckedFile
   readonly #snapshots: CheckedSnapshots
   readonly #report: CheckReport
@@ -154,7 +156,9 @@ class Run {
       }
       report.lostEntries++
     }
-    add(this.#snapshots.offset, this.#snapshots.length)
+    const { offset, length } = this.#snapshots
+    this.snapshotsCounted = offset + length - this.#file.size < this.#clusterSize
+    add(offset, length)
     add(header.refcountTableOffset, header.refcountTableClusters * this.#clusterSize)
     const encryption = encryptionExtension(header.extensions, this.#file.storage.label)
     if (encryption !== undefined) add(encryption.offset, encryption.length)

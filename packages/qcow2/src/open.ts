@@ -81,7 +81,7 @@ export async function openQcow2(storage: Storage, context: OpenContext): Promise
   try {
     // Loaded when needed: most runs only read.
     const { openWritable } = await import('./write-driver.js')
-    return await openWritable(parts, context)
+    return await openWritable(await closedCleanly(parts, context), context)
   } catch (error) {
     await dataFile.storage?.close()
     throw error
@@ -105,17 +105,30 @@ function checkWritable(header: Header, source: string): void {
   if (incompatibleFeatures.has(Incompatible.corrupt)) {
     throw corrupt('the image is marked as corrupt and can only be read', source, 72)
   }
-  if (incompatibleFeatures.has(Incompatible.dirty)) {
-    throw qcow2Error(
-      'IMG_UNSUPPORTED',
-      'the image was not closed cleanly: its refcounts have to be rebuilt before it is written',
-      source,
-      72,
-      'rebuild them with `qemu-img check -r all`',
-    )
-  }
   const encryption = encryptionError(header, source)
   if (encryption) throw encryption
+}
+
+/**
+ * Repairs the refcounts of an image that was not closed cleanly, as QEMU does before it writes to one.
+ * @throws {ImageError} IMG_CORRUPT where more than refcounts is damaged, IMG_READ_ONLY.
+ */
+async function closedCleanly(parts: DriverParts, context: OpenContext): Promise<DriverParts> {
+  const { image, size } = parts
+  const { storage } = image
+  if (!image.header.incompatibleFeatures.has(Incompatible.dirty)) return parts
+  const { checkImage } = await import('./check.js')
+  const { result, header } = await checkImage(storage, image.header, {
+    signal: context.signal,
+    repair: 'all',
+  })
+  if (result.checkErrors > 0 || result.corruptions > 0) {
+    const message = 'the image was not closed cleanly, and is damaged beyond its refcounts'
+    throw corrupt(message, storage.label, 72)
+  }
+  context.warn(`${storage.label}: the image was not closed cleanly; its refcounts were repaired`)
+  image.header = header
+  return { ...parts, snapshots: await readSnapshots(storage, header, size, context) }
 }
 
 /** Specification: Header, incompatible_features bit 2; External data file name string. */

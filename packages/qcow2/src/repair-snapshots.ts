@@ -8,12 +8,14 @@ import { WriteGuard } from './write-guard.js'
 /**
  * Writes the snapshot table anew, complete and within the limits, points the header at it, and gives the old one back. The
  * refcounts must be right.
+ * @param counted the refcounts count the old table; it ends in the file
  * @returns the header as it is now
  */
 export async function rewriteSnapshotTable(
   storage: WritableStorage,
   header: Header,
   snapshots: CheckedSnapshots,
+  counted: boolean,
   io: IoOptions,
 ): Promise<Header> {
   const clusterSize = 2 ** header.clusterBits
@@ -45,8 +47,10 @@ export async function rewriteSnapshotTable(
   writeU64BE(viewOf(patch), 4, offset)
   await storage.write(60, patch, io)
   await storage.flush(io)
-  if (snapshots.length > 0) await allocator.free([{ offset: snapshots.offset, length: snapshots.length }])
-  await allocator.applyFrees()
+  if (snapshots.length > 0 && counted) {
+    await allocator.free([{ offset: snapshots.offset, length: snapshots.length }])
+    await allocator.applyFrees()
+  }
   await refcounts.writeBlocks(io)
   return { ...now, nbSnapshots: entries.length, snapshotsOffset: offset }
 }

@@ -286,6 +286,13 @@ export class L2Cache {
     for (const [offset, { from, to }] of this.#pinned) if (from >= to) this.#pinned.delete(offset)
   }
 
+  /** Drops everything: the file was changed otherwise. */
+  clear(): void {
+    this.#slices.clear()
+    this.#pinned.clear()
+    this.#loading.clear()
+  }
+
   /** Drops the slices of a table: other bytes are, or come to be, in its place. */
   forget(table: number, length: number): void {
     for (let at = table; at < table + length; at += this.sliceBytes) {

@@ -1,7 +1,10 @@
 import {
   type AmendContext,
   alignDown,
+  type CheckOptions,
+  type CheckResult,
   type Driver,
+  ImageError,
   type IoOptions,
   type OpenContext,
   type Reference,
@@ -81,15 +84,19 @@ class WritableDriver implements Driver {
     await amendImage(this.#target, this.map, options, context)
   }
 
-  async setBacking(backing: Reference | undefined, options?: IoOptions): Promise<void> {
-    const { changeBacking } = await import('./backing.js')
-    await changeBacking(this.#target, backing, options)
-    this.map.headerChanged()
-  }
-
-  async empty(options?: IoOptions): Promise<void> {
-    const { emptyImage } = await import('./backing.js')
-    await emptyImage(this.#target, this.map, options)
+  async check(options: CheckOptions): Promise<CheckResult> {
+    const target = this.#target
+    const { checkImage } = await import('./check.js')
+    const { result, header, repaired } = await checkImage(target.storage, target.header, options)
+    if (repaired) {
+      // Where it cannot be changed now, the next change says why.
+      await target.reload(header, options).catch((error: unknown) => {
+        if (!ImageError.is(error)) throw error
+      })
+      this.map.replaceL1(target.l1)
+      this.map.headerChanged()
+    }
+    return result
   }
 
   info(options?: IoOptions): ReturnType<typeof describeImage> {

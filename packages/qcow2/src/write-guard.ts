@@ -16,6 +16,8 @@ export type MetadataKind =
  * refcounts or tables are wrong is refused instead of made worse.
  */
 export class WriteGuard {
+  /** A write that would have destroyed metadata was stopped. */
+  overlapped = false
   readonly #kinds = new Map<number, MetadataKind>()
   readonly #clusterSize: number
   readonly #source: string
@@ -35,6 +37,12 @@ export class WriteGuard {
       if (other !== undefined) throw this.#overlap(kind, other, cluster)
       this.#kinds.set(cluster, kind)
     }
+  }
+
+  /** Forgets everything. */
+  clear(): void {
+    this.#kinds.clear()
+    this.overlapped = false
   }
 
   /** Forgets a range that is no metadata any more. */
@@ -71,6 +79,7 @@ export class WriteGuard {
 
   #overlap(kind: string, other: string, cluster: number): Error {
     const offset = cluster * this.#clusterSize
+    this.overlapped = true
     return corrupt(
       `a write of ${kind} at ${hex(offset)} would overwrite ${other}: nothing was written`,
       this.#source,

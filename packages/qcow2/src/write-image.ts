@@ -1,5 +1,6 @@
 import {
   divideUp,
+  ImageError,
   type IoOptions,
   isWritable,
   type OpenContext,
@@ -10,14 +11,14 @@ import {
 } from '@img/core'
 import { ClusterAllocator, type ClusterSpan } from './allocate.js'
 import { markBitmapsInUse } from './bitmap-in-use.js'
-import { qcow2Error } from './errors.js'
+import { corrupt, qcow2Error } from './errors.js'
 import { bitmapsExtension } from './extensions.js'
 import { Autoclear, Incompatible, writeFeatures } from './features.js'
 import type { Header } from './header.js'
 import type { MappedImage } from './mapping.js'
 import { RefcountStore } from './refcount-store.js'
-import type { Snapshot } from './snapshot.js'
-import { L1_PAGE_ENTRIES, type L1Table, type TablePart } from './tables.js'
+import { checkSnapshot, readSnapshots, type Snapshot } from './snapshot.js'
+import { L1_PAGE_ENTRIES, L1Table, type TablePart } from './tables.js'
 import { WriteGuard } from './write-guard.js'
 import { pointedAt } from './write-l2.js'
 
@@ -46,6 +47,8 @@ export class WritableImage {
   #unmapped: (() => Promise<void>) | undefined
   #begun = false
   #readsEnded: OpenContext['readsEnded']
+  /** Why nothing can be changed any more. */
+  #refused: ImageError | undefined
 
   private constructor(
     image: MappedImage,
@@ -114,6 +117,8 @@ export class WritableImage {
    * taken, and commits where much has gathered.
    */
   async begin(): Promise<void> {
+    await this.denounce()
+    if (this.#refused) throw this.#refused
     if (!this.#begun) {
       await this.#registerMetadata()
       await this.#announceChanges()
@@ -129,6 +134,47 @@ export class WritableImage {
       this.allocator.pendingFrees > MAX_PENDING_FREES
     ) {
       await this.commit()
+    }
+  }
+
+  /**
+   * Marks the image as corrupt where a write was stopped that would have destroyed metadata, as QEMU does: nothing is
+   * changed before it is repaired. Version 2 has no such mark.
+   */
+  async denounce(): Promise<void> {
+    if (!this.guard.overlapped || this.#refused) return
+    const { header, storage } = this
+    const message = 'tables and data of the image overlap: it cannot be changed before it is repaired'
+    this.#refused = corrupt(message, storage.label)
+    if (header.version === 2) return
+    const incompatibleFeatures = new Set([...header.incompatibleFeatures, Incompatible.corrupt])
+    const bytes = new Uint8Array(8)
+    writeFeatures(viewOf(bytes), 0, incompatibleFeatures)
+    await this.patchHeader(72, bytes, { incompatibleFeatures })
+    await storage.flush()
+  }
+
+  /**
+   * Takes everything from the file again: it was repaired. Nothing may be changed in memory only.
+   * @throws {ImageError} IMG_CORRUPT, IMG_TRUNCATED, IMG_UNSUPPORTED where it is damaged still; it cannot be changed then.
+   */
+  async reload(header: Header, options?: IoOptions): Promise<void> {
+    const { image, storage } = this
+    image.header = header
+    image.cache.clear()
+    this.guard.clear()
+    this.#fresh.clear()
+    this.#unmapped = undefined
+    this.#begun = false
+    this.l1 = new L1Table(storage, header.l1TableOffset, header.l1Size)
+    try {
+      this.snapshots = await readSnapshots(storage, header, header.size, options)
+      for (const snapshot of this.snapshots) checkSnapshot(snapshot, header, storage)
+      await this.replaceRefcounts(options)
+      this.#refused = undefined
+    } catch (error) {
+      if (ImageError.is(error)) this.#refused = error
+      throw error
     }
   }
 
@@ -157,6 +203,7 @@ export class WritableImage {
    * then, once that is durable, the refcounts of what was freed. The last step is durable after the next flush.
    */
   async commit(options?: IoOptions): Promise<void> {
+    await this.denounce()
     await this.#abandon()
     const { refcounts, l1, allocator, storage } = this
     const { cache, data } = this.image

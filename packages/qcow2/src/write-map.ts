@@ -66,6 +66,15 @@ export class WritableMap extends Qcow2Map {
   }
 
   async allocate(offset: number, length: number, options?: IoOptions): Promise<Allocation> {
+    try {
+      return await this.#allocate(offset, length, options)
+    } catch (error) {
+      await this.#target.denounce()
+      throw error
+    }
+  }
+
+  async #allocate(offset: number, length: number, options?: IoOptions): Promise<Allocation> {
     const target = this.#target
     await target.begin()
     const { clusterSize } = this

@@ -50,17 +50,12 @@ describe('opening for writing', () => {
     await disk.close()
   })
 
-  for (const [bit, what, message] of [
-    [0, 'dirty', /refcounts have to be rebuilt/],
-    [1, 'corrupt', /marked as corrupt/],
-  ] as const) {
-    it(`refuses an image that is ${what}, which can still be read`, async () => {
-      const storage = new MemoryStorage(small(undefined, [bit]))
-      await expect(open(storage)).rejects.toThrow(message)
-      expect(storage.writes).toBe(0)
-      await (await openImage(storage, { registry, format: 'qcow2' })).read(0, new Uint8Array(512))
-    })
-  }
+  it('refuses an image that is marked as corrupt, which can still be read', async () => {
+    const storage = new MemoryStorage(small(undefined, [1]))
+    await expect(open(storage)).rejects.toThrow(/marked as corrupt/)
+    expect(storage.writes).toBe(0)
+    await (await openImage(storage, { registry, format: 'qcow2' })).read(0, new Uint8Array(512))
+  })
 
   it('refuses a storage that cannot be written', async () => {
     const storage = new MemoryStorage(small())
@@ -79,12 +74,14 @@ describe('opening for writing', () => {
     ['a table counts as free', (v) => v.setUint16(4 * cluster + 3 * 2, 0), 600_000],
     ['the refcount table is unaligned', (v) => v.setBigUint64(cluster, BigInt(4 * cluster + 512))],
   ] as readonly [string, (view: DataView) => void, number?][]) {
-    it(`writes nothing where ${what}`, async () => {
+    it(`writes nothing but that the image is corrupt where ${what}`, async () => {
       const bytes = small(edit)
       const storage = new MemoryStorage(bytes.slice())
       const attempt = open(storage).then((disk) => disk.write?.(at, new Uint8Array(512).fill(9)))
       await expect(attempt).rejects.toMatchObject({ code: 'IMG_CORRUPT' })
-      expect(Buffer.compare(storage.content(), bytes)).toBe(0)
+      const after = storage.content().slice()
+      after[79] = (after[79] as number) & ~2
+      expect(Buffer.compare(after, bytes)).toBe(0)
     })
   }
 
