@@ -84,6 +84,17 @@ class WritableDriver implements Driver {
     await amendImage(this.#target, this.map, options, context)
   }
 
+  async setBacking(backing: Reference | undefined, options?: IoOptions): Promise<void> {
+    const { changeBacking } = await import('./backing.js')
+    await changeBacking(this.#target, backing, options)
+    this.map.headerChanged()
+  }
+
+  async empty(options?: IoOptions): Promise<void> {
+    const { emptyImage } = await import('./backing.js')
+    await emptyImage(this.#target, this.map, options)
+  }
+
   async check(options: CheckOptions): Promise<CheckResult> {
     const target = this.#target
     const { checkImage } = await import('./check.js')
