@@ -3,8 +3,10 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { cases } from './cases.js'
+import { cases, luksOptions, secret } from './cases.js'
 import { makeImage } from './image.js'
+import { inPlace } from './in-place.js'
+import { benchReads } from './reads.js'
 import { measure, median } from './run.js'
 
 const { values } = parseArgs({
@@ -32,9 +34,26 @@ const files = {
   raw: join(dir, `disk-${values.size}.raw`),
   qcow2: join(dir, `disk-${values.size}.qcow2`),
   packed: join(dir, `disk-${values.size}-c.qcow2`),
+  luks: join(dir, `disk-${values.size}-luks.qcow2`),
   small: join(dir, 'small.qcow2'),
 }
 const qemu = (...args) => execFileSync('qemu-img', args, { stdio: 'ignore' })
+const io = (...args) => execFileSync('qemu-io', args, { stdio: 'ignore' })
+const bare = [process.execPath, '-e', '0']
+const wanted = (name) => !values.only || name.includes(values.only)
+
+/** One case; what fails is told of, and the others go on. */
+async function attempt(name, task) {
+  if (!wanted(name)) return
+  try {
+    await task()
+  } catch (error) {
+    process.exitCode = 1
+    const message = error instanceof Error ? error.message : String(error)
+    if (values.json) rows.push({ name, failed: message })
+    else console.log(`${name.padEnd(28)}  FAILED: ${message.split('\n').slice(0, 3).join(' | ')}`)
+  }
+}
 
 /** Runs both alternately and returns figures of each. */
 async function pair(theirs, ours, runs, before = () => {}) {
@@ -61,7 +80,7 @@ const rows = []
 function report(row) {
   rows.push(row)
   if (values.json) return
-  const cells = [row.name.padEnd(22), ...['wall', 'cpu'].map((key) => row[key].toFixed(2).padStart(7))]
+  const cells = [row.name.padEnd(28), ...['wall', 'cpu'].map((key) => row[key].toFixed(2).padStart(7))]
   cells.push(
     `${row.peak.toFixed(0).padStart(6)} MiB`,
     `${row.theirPeak.toFixed(0).padStart(6)} MiB`,
@@ -70,50 +89,84 @@ function report(row) {
   console.log(cells.join('  '))
 }
 
+function reportPair(name, figures, limit, aim) {
+  const wall = ratio(figures, 'wall')
+  report({
+    name,
+    wall,
+    cpu: ratio(figures, 'cpu'),
+    note: wall <= limit ? `at most ${limit}${aim ? `, aim ${aim}` : ''}` : `OVER ${limit}`,
+    limit,
+    peak: Math.max(...figures.ours.map(({ peak }) => peak)),
+    theirPeak: Math.max(...figures.theirs.map(({ peak }) => peak)),
+    ourSeconds: median(figures.ours.map(({ wall }) => wall)),
+    theirSeconds: median(figures.theirs.map(({ wall }) => wall)),
+  })
+}
+
+function reportReads(row) {
+  rows.push(row)
+  if (values.json) return
+  const note = row.ratio >= row.limit ? `at least ${row.limit}` : `UNDER ${row.limit}`
+  const each = [row.ours, row.theirs].map((count) => (count / 1000).toFixed(0)).join(' against ')
+  console.log(
+    `${row.name.padEnd(34)}  ${row.ratio.toFixed(2).padStart(6)}  thousand a second: ${each}  ${note}`,
+  )
+}
+
+/** Copies into a new file. */
+async function copies({ name, theirs, compare, limit, aim, slow }) {
+  const runs = slow ? Math.min(3, Number(values.runs)) : Number(values.runs)
+  const out = join(dir, 'out')
+  const args = theirs({ ...files, out })
+  const clear = () => rmSync(out, { force: true })
+  const figures = await pair(['qemu-img', ...args], [process.execPath, img, ...args], runs, clear)
+  const plain = () => ['-f', 'raw', '-F', args.at(args.indexOf('-O') + 1), files.raw, out]
+  qemu('compare', ...(compare?.({ ...files, out }) ?? plain()))
+  clear()
+  reportPair(name, figures, limit, aim)
+}
+
+/** Changes of images that exist. */
+async function changes({ name, make, before, command, verify, limit, above }) {
+  make(dir, qemu, io)
+  const args = command(dir)
+  const theirs = above === undefined ? ['qemu-img', ...args] : bare
+  const prepare = () => before?.(dir, qemu)
+  const figures = await pair(theirs, [process.execPath, img, ...args], Number(values.runs), prepare)
+  verify?.(dir, qemu)
+  if (above === undefined) reportPair(name, figures, limit)
+  else reportExtra(name, figures, above)
+}
+
+/** How much longer img takes than `theirs`, which is bare node. */
+function reportExtra(name, figures, limit) {
+  const milliseconds = 1000 * median(figures.ours.map(({ wall }, i) => wall - figures.theirs[i].wall))
+  rows.push({ name, milliseconds, limit })
+  if (values.json) return
+  const note = milliseconds <= limit ? `at most ${limit}` : `OVER ${limit}`
+  console.log(`${name.padEnd(28)}  ${milliseconds.toFixed(0)} ms more than bare node -e 0  ${note}`)
+}
+
 try {
   if (!existsSync(files.raw)) makeImage(files.raw, Number(values.size) * 1024 * 1024)
   if (!existsSync(files.qcow2)) qemu('convert', '-f', 'raw', '-O', 'qcow2', files.raw, files.qcow2)
   if (!existsSync(files.packed)) qemu('convert', '-c', '-f', 'raw', '-O', 'qcow2', files.raw, files.packed)
+  if (!existsSync(files.luks) && cases.some(({ name }) => name.includes('LUKS') && wanted(name)))
+    qemu('convert', ...secret, '-f', 'raw', '-O', 'qcow2', '-o', luksOptions, files.raw, files.luks)
   if (!existsSync(files.small)) qemu('create', '-f', 'qcow2', files.small, '64M')
   if (!values.json)
-    console.log(`${'median img / qemu-img'.padEnd(22)}     wall      cpu    peak img  peak qemu-img`)
-  for (const { name, theirs, limit, aim, slow } of cases) {
-    if (values.only && !name.includes(values.only)) continue
-    const runs = slow ? Math.min(3, Number(values.runs)) : Number(values.runs)
-    const out = join(dir, 'out')
-    const args = theirs({ ...files, out })
-    const clear = () => rmSync(out, { force: true })
-    const figures = await pair(['qemu-img', ...args], [process.execPath, img, ...args], runs, clear)
-    execFileSync(
-      'qemu-img',
-      ['compare', '-f', 'raw', '-F', args.at(args.indexOf('-O') + 1), files.raw, out],
-      { stdio: 'ignore' },
-    )
-    clear()
-    const wall = ratio(figures, 'wall')
-    const note = wall <= limit ? `at most ${limit}${aim ? `, aim ${aim}` : ''}` : `OVER ${limit}`
-    report({
-      name,
-      wall,
-      cpu: ratio(figures, 'cpu'),
-      note,
-      limit,
-      peak: Math.max(...figures.ours.map(({ peak }) => peak)),
-      theirPeak: Math.max(...figures.theirs.map(({ peak }) => peak)),
-      ourSeconds: median(figures.ours.map(({ wall }) => wall)),
-      theirSeconds: median(figures.theirs.map(({ wall }) => wall)),
-    })
+    console.log(`${'median img / qemu-img'.padEnd(28)}     wall      cpu    peak img  peak qemu-img`)
+  for (const each of cases) await attempt(each.name, () => copies(each))
+  for (const each of inPlace) await attempt(each.name, () => changes(each))
+  for (const format of ['raw', 'qcow2']) {
+    const name = `reads of ${format}`
+    const image = { name, path: files[format], format }
+    await attempt(name, () => benchReads(image, Number(values.runs), reportReads))
   }
-  if (!values.only || 'info'.includes(values.only)) {
-    const figures = await pair(
-      [process.execPath, '-e', '0'],
-      [process.execPath, img, 'info', files.small],
-      15,
-    )
-    const extra = 1000 * median(figures.ours.map(({ wall }, i) => wall - figures.theirs[i].wall))
-    if (values.json) rows.push({ name: 'info', milliseconds: extra, limit: 60 })
-    else console.log(`info                    ${extra.toFixed(0)} ms more than bare node -e 0 (at most 60)`)
-  }
+  await attempt('info', async () => {
+    reportExtra('info', await pair(bare, [process.execPath, img, 'info', files.small], 15), 60)
+  })
   if (values.json) console.log(JSON.stringify(rows, null, 2))
 } finally {
   if (!values.dir) rmSync(dir, { recursive: true, force: true })

@@ -1,7 +1,16 @@
+/** A secret for both tools; `data=` is for tests. */
+export const secret = ['--object', 'secret,id=bench,data=correct horse']
+
+/** How a LUKS image is made: little time for the passphrase, so that the time is that of the data. */
+export const luksOptions = 'encrypt.format=luks,encrypt.key-secret=bench,encrypt.iter-time=10'
+
+/** How a LUKS image is named. @param {string} path */
+const encrypted = (path) => `driver=qcow2,encrypt.key-secret=bench,file.filename=${path}`
+
 /**
  * What is measured: the same work by qemu-img and by img, on the same files.
  * `limit` is the ratio of wall times that must not be passed; `aim` what we want.
- * @type {{ name: string, theirs: (f: Files) => string[], ours: (f: Files) => string[], check?: string, limit: number, aim?: number }[]}
+ * @type {{ name: string, theirs: (f: Files) => string[], compare?: (f: Files) => string[], limit: number, aim?: number, slow?: boolean }[]}
  */
 export const cases = [
   {
@@ -33,5 +42,16 @@ export const cases = [
     name: 'qcow2 -c to raw',
     theirs: ({ packed, out }) => ['convert', '-f', 'qcow2', '-O', 'raw', packed, out],
     limit: 0.85,
+  },
+  {
+    name: 'LUKS to raw',
+    theirs: ({ luks, out }) => ['convert', ...secret, '--image-opts', encrypted(luks), '-O', 'raw', out],
+    limit: 1.0,
+  },
+  {
+    name: 'raw to LUKS',
+    theirs: ({ raw, out }) => ['convert', ...secret, '-f', 'raw', '-O', 'qcow2', '-o', luksOptions, raw, out],
+    compare: ({ raw, out }) => [...secret, '--image-opts', `driver=raw,file.filename=${raw}`, encrypted(out)],
+    limit: 1.0,
   },
 ]
