@@ -92,40 +92,59 @@ export class ClusterAllocator {
 
   /**
    * Takes room for compressed data of `length` bytes, less than a cluster, behind the one before where that is possible, as
-   * QEMU packs it. Each cluster that holds some of it counts one use more. Returns a byte offset.
+   * QEMU packs it. Each cluster that holds some of it counts so many uses more. Returns a byte offset.
    */
-  async takeBytes(length: number): Promise<number> {
+  async takeBytes(length: number, uses = 1): Promise<number> {
     const size = this.#clusterSize
     if (!(length > 0 && length < size)) throw new RangeError(`compressed cluster of ${length} bytes`)
-    const offset = (await this.#packedRoom(length)) ?? (await this.take(1)).first * size
+    let offset = await this.#packedRoom(length, uses)
+    if (offset === undefined) {
+      const { first } = await this.take(1)
+      if (uses > 1) await this.#refcounts.set(first, 1, uses)
+      offset = first * size
+    }
     const end = offset + length
     this.#packed = end % size === 0 ? 0 : end
     return offset
   }
 
   /** The room behind the last compressed data, counted; undefined where it cannot be used. */
-  async #packedRoom(length: number): Promise<number | undefined> {
+  async #packedRoom(length: number, uses: number): Promise<number | undefined> {
     const offset = this.#packed
     if (offset === 0) return undefined
     const size = this.#clusterSize
     const cluster = Math.floor(offset / size)
-    const uses = await this.#refcounts.get(cluster)
-    if (uses >= this.#refcounts.max) return undefined
+    const before = await this.#refcounts.get(cluster)
+    if (before + uses > this.#refcounts.max) return undefined
     if (offset + length > (cluster + 1) * size) {
       const next = cluster + 1
       if ((await this.#refcounts.get(next)) !== 0) return undefined
       if (await this.#coverWith(Math.floor(next / this.#refcounts.entries), next)) return undefined
       await this.#use(next, 1)
+      if (uses > 1) await this.#refcounts.set(next, 1, uses)
     }
-    await this.#refcounts.set(cluster, 1, uses + 1)
+    await this.#refcounts.set(cluster, 1, before + uses)
     return offset
   }
 
+  /** Counts more uses of room of `takeBytes`; false, and nothing done, where they do not fit the refcounts. */
+  async shareBytes(offset: number, length: number, uses: number): Promise<boolean> {
+    const first = Math.floor(offset / this.#clusterSize)
+    const end = Math.ceil((offset + length) / this.#clusterSize)
+    for (let cluster = first; cluster < end; cluster++) {
+      if ((await this.#refcounts.get(cluster)) + uses > this.#refcounts.max) return false
+    }
+    for (let cluster = first; cluster < end; cluster++) {
+      await this.#refcounts.set(cluster, 1, (await this.#refcounts.get(cluster)) + uses)
+    }
+    return true
+  }
+
   /** Gives back room of `takeBytes` that nothing on disk points at. */
-  async releaseBytes(offset: number, length: number): Promise<void> {
+  async releaseBytes(offset: number, length: number, uses = 1): Promise<void> {
     const end = Math.ceil((offset + length) / this.#clusterSize)
     for (let cluster = Math.floor(offset / this.#clusterSize); cluster < end; cluster++) {
-      const left = (await this.#refcounts.get(cluster)) - 1
+      const left = (await this.#refcounts.get(cluster)) - uses
       if (left === 0) await this.release({ first: cluster, count: 1 })
       else await this.#refcounts.set(cluster, 1, left)
     }
@@ -177,6 +196,31 @@ export class ClusterAllocator {
     }
     this.#hint = Math.min(this.#hint, spans[0]?.first ?? this.#hint)
     return spans
+  }
+
+  /** Clusters in use, and the free ones between them, ascending, merged. */
+  async usage(): Promise<{ readonly used: number; readonly free: readonly ClusterSpan[] }> {
+    const { entries } = this.#refcounts
+    const end = await this.usedEnd()
+    const free: { first: number; count: number }[] = []
+    let used = 0
+    const add = (first: number, count: number): void => {
+      const last = free.at(-1)
+      if (last !== undefined && last.first + last.count === first) last.count += count
+      else free.push({ first, count })
+    }
+    for (let index = 0; index * entries < end; index++) {
+      const block = await this.#refcounts.block(index)
+      const stop = Math.min(entries, end - index * entries)
+      if (block === undefined) add(index * entries, stop)
+      else {
+        for (let i = 0; i < stop; i++) {
+          if (getRefcount(block, i, this.#bits) === 0) add(index * entries + i, 1)
+          else used++
+        }
+      }
+    }
+    return { used, free }
   }
 
   /** Index after the last cluster in use. */

@@ -148,9 +148,7 @@ export class RefcountStore {
     const bytes = new Uint8Array(this.#clusterSize)
     this.#keep(index, { offset, bytes, from: 0, to: bytes.length })
     this.#dirty.add(index)
-    this.#table[index] = offset
-    this.#tableFrom = Math.min(this.#tableFrom, index)
-    this.#tableTo = Math.max(this.#tableTo, index + 1)
+    this.#setEntry(index, offset)
   }
 
   /** Blocks that count no cluster but, where it is one of their own, the block's: index and byte offset. */
@@ -175,17 +173,34 @@ export class RefcountStore {
     return found
   }
 
-  /** Forgets a block: its clusters are free. */
-  dropBlock(index: number): void {
-    this.#blocks.delete(index)
-    this.#dirty.delete(index)
-    this.#table[index] = 0
+  /** Puts a block into another cluster, at a byte offset. */
+  async moveBlock(index: number, offset: number): Promise<void> {
+    const { bytes } = (await this.#block(index)) as Block
+    this.#keep(index, { offset, bytes, from: 0, to: bytes.length })
+    this.#dirty.add(index)
+    this.#setEntry(index, offset)
+  }
+
+  /** Byte offsets of all blocks with their indexes. */
+  *blockEntries(): Generator<{ readonly index: number; readonly offset: number }> {
+    for (const [index, offset] of this.#table.entries()) if (offset !== 0) yield { index, offset }
+  }
+
+  #setEntry(index: number, offset: number): void {
+    this.#table[index] = offset
     this.#tableFrom = Math.min(this.#tableFrom, index)
     this.#tableTo = Math.max(this.#tableTo, index + 1)
   }
 
+  /** Forgets a block: its clusters are free. */
+  dropBlock(index: number): void {
+    this.#blocks.delete(index)
+    this.#dirty.delete(index)
+    this.#setEntry(index, 0)
+  }
+
   /**
-   * Moves the table to a larger place.
+   * Moves the table to another place, as large or larger.
    * @throws {ImageError} IMG_UNSUPPORTED beyond the limit of the format.
    */
   moveTable(offset: number, clusters: number): void {

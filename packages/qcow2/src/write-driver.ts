@@ -3,6 +3,7 @@ import {
   alignDown,
   type CheckOptions,
   type CheckResult,
+  type CompactOptions,
   type Driver,
   ImageError,
   type IoOptions,
@@ -82,6 +83,11 @@ class WritableDriver implements Driver {
   async amend(options: Readonly<Record<string, unknown>>, context: AmendContext): Promise<void> {
     const { amendImage } = await import('./amend.js')
     await amendImage(this.#target, this.map, options, context)
+  }
+
+  async compact(options?: CompactOptions): Promise<void> {
+    const { compactImage } = await import('./compact.js')
+    await compactImage(this.#target, this.map, options)
   }
 
   async setBacking(backing: Reference | undefined, options?: IoOptions): Promise<void> {
