@@ -12,6 +12,7 @@ const limits = [
   ['@img/qcow2/format', 'qcow2/dist/format.js', '27.5 kB'],
   ['@img/vdi', 'vdi/dist/index.js', '11 kB'],
   ['@img/vdi/format', 'vdi/dist/format.js', '11 kB'],
+  ['@img/crypto', 'crypto/dist/index.js', '21 kB'],
   ['@img/conformance', 'conformance/dist/index.js', '28 kB'],
   ['@img/node', 'node/dist/index.js', '13 kB', { platform: 'node' }],
 ]
