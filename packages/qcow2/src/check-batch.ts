@@ -30,6 +30,7 @@ export async function readL1(file: CheckedFile, offset: number, entries: number)
 
 /**
  * Reads L2 tables in the order of their L1 entries, many at a time; those that follow each other in the file in one go.
+ * What it yields is valid until the next.
  * @param wanted whether the table of an entry is wanted
  */
 export async function* batches(
@@ -40,22 +41,28 @@ export async function* batches(
 ): AsyncGenerator<readonly BatchedTable[]> {
   const most = Math.max(1, Math.floor(BATCH_BYTES / clusterSize))
   let batch: { index: number; offset: number }[] = []
+  let buffer: Uint8Array | undefined
   for (let index = 0; 2 * index < l1.length; index++) {
     if ((l1[2 * index] === 0 && l1[2 * index + 1] === 0) || !wanted(index)) continue
     batch.push({ index, offset: l1Offset(l1, index) })
     if (batch.length < most) continue
-    yield await readBatch(file, batch, clusterSize)
+    // The same memory again and again.
+    buffer ??= new Uint8Array(most * clusterSize)
+    yield await readBatch(file, batch, clusterSize, buffer)
     batch = []
   }
-  if (batch.length > 0) yield await readBatch(file, batch, clusterSize)
+  if (batch.length === 0) return
+  buffer ??= new Uint8Array(batch.length * clusterSize)
+  yield await readBatch(file, batch, clusterSize, buffer)
 }
 
 async function readBatch(
   file: CheckedFile,
   batch: readonly { readonly index: number; readonly offset: number }[],
   clusterSize: number,
+  buffer: Uint8Array,
 ): Promise<readonly BatchedTable[]> {
-  const bytes = new Uint8Array(batch.length * clusterSize)
+  const bytes = buffer.subarray(0, batch.length * clusterSize)
   const later: Promise<void>[] = []
   for (let first = 0; first < batch.length; ) {
     const { offset } = batch[first] as { offset: number }

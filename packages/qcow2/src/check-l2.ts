@@ -1,4 +1,4 @@
-import { PIECE_CLUSTERS, type References } from './check-references.js'
+import { COPIED, NOT_COPIED, PIECE_CLUSTERS, type References } from './check-references.js'
 import type { CheckReport } from './check-report.js'
 import {
   COMPRESSED_HIGH,
@@ -77,6 +77,8 @@ export function countTable(
   let next = -1
   let pieceIndex = -1
   let piece = references.piece(0)
+  let flags = references.flags(0)
+  const inside = clusterSize - 1
   let allocated = 0
   let fragmented = 0
   for (let at = 0; at < words.length; at += step) {
@@ -112,7 +114,8 @@ export function countTable(
       const message = `ERROR offset=${shown}: Allocated cluster has corrupted subcluster allocation bitmap`
       report.corruption(message, table.offset + at * 4, 16)
     }
-    if (offset % clusterSize !== 0 && outOfLine(table, at, layout, report)) {
+    const aligned = (offsetLow & inside) === 0
+    if (!aligned && outOfLine(table, at, layout, report)) {
       for (let i = 0; i < step; i++) changed.push(at + i)
       continue
     }
@@ -123,19 +126,26 @@ export function countTable(
     }
     if (external) continue
     const cluster = offsetHigh * perHigh + (offsetLow >>> clusterBits)
-    if (cluster < inFile && offset % clusterSize === 0) {
+    if (cluster < inFile && aligned) {
       const index = cluster >>> 16
       if (index !== pieceIndex) {
         piece = references.pieceFor(index)
+        if (statistics) flags = references.flagsFor(index)
         pieceIndex = index
       }
       const inPiece = cluster & (PIECE_CLUSTERS - 1)
+      if (statistics) {
+        const told = flags as Uint8Array
+        told[inPiece] = (told[inPiece] as number) | ((high & COPIED_HIGH) !== 0 ? COPIED : NOT_COPIED)
+      }
       const uses = (piece as Uint16Array)[inPiece] as number
       if (uses < max) {
         ;(piece as Uint16Array)[inPiece] = uses + 1
         continue
       }
     }
+    // Whatever it points at: its flag is looked at for itself.
+    if (statistics) references.outside = true
     references.addRange(offset, clusterSize, fileSize, report)
   }
   report.allocatedClusters += allocated

@@ -1,6 +1,6 @@
 import { type IoOptions, isZero, viewOf, type WritableStorage } from '@img/core'
 import type { CheckedFile } from './check-file.js'
-import { PIECE_CLUSTERS, type References } from './check-references.js'
+import { COPIED, NOT_COPIED, PIECE_CLUSTERS, type References } from './check-references.js'
 import type { CheckReport } from './check-report.js'
 import { OFFSET_LOW, TWO32 } from './entries.js'
 import { hex } from './errors.js'
@@ -30,6 +30,8 @@ export class DiskRefcounts {
   #last = -1
   #bytes = new Uint8Array(0)
   #counts: Counts | undefined
+  /** Memory to decode into, again and again. */
+  #decoded: Counts | undefined
 
   private constructor(file: CheckedFile, header: Header, table: Float64Array, reserved: ReadonlySet<number>) {
     this.#file = file
@@ -69,16 +71,21 @@ export class DiskRefcounts {
     return this.#allReadable
   }
 
-  /** Refcounts of a block that can be read; undefined where it does not exist. */
+  /** Refcounts of a block that can be read, valid until the next is asked for; undefined where all are 0. */
   async block(index: number): Promise<Counts | undefined> {
     const offset = this.table[index] ?? 0
     if (offset === 0) return undefined
     if (index === this.#last) return this.#counts
-    const bytes = new Uint8Array(this.clusterSize)
+    if (this.#bytes.length === 0) this.#bytes = new Uint8Array(this.clusterSize)
+    this.#last = -1
+    const bytes = this.#bytes
     if (!this.#file.readNow(offset, bytes)) await this.#file.read(offset, bytes)
     this.#last = index
-    this.#bytes = bytes
-    this.#counts = isZero(bytes) ? undefined : decode(bytes, this.bits)
+    if (isZero(bytes)) this.#counts = undefined
+    else {
+      this.#decoded = decode(bytes, this.bits, this.#decoded)
+      this.#counts = this.#decoded
+    }
     return this.#counts
   }
 
@@ -117,10 +124,10 @@ export class DiskRefcounts {
   }
 }
 
-function decode(bytes: Uint8Array, bits: number): Counts {
+function decode(bytes: Uint8Array, bits: number, into: Counts | undefined): Counts {
   if (bits === 8) return bytes
   if (bits === 16) {
-    const counts = new Uint16Array(bytes.length / 2)
+    const counts = into instanceof Uint16Array ? into : new Uint16Array(bytes.length / 2)
     for (let i = 0, at = 0; i < counts.length; i++, at += 2) {
       counts[i] = ((bytes[at] as number) << 8) | (bytes[at + 1] as number)
     }
@@ -216,6 +223,7 @@ export async function compareRefcounts(
 ): Promise<{ readonly rebuild: boolean; readonly highest: number }> {
   const { entries } = refcounts
   const clusters = references.clusters
+  references.flagsDoubted = false
   let rebuild = false
   let highest = 0
   for (let index = 0; index * entries < clusters; index++) {
@@ -235,6 +243,7 @@ export async function compareRefcounts(
       const pieceIndex = Math.floor(at / PIECE_CLUSTERS)
       const stop = Math.min(end, (pieceIndex + 1) * PIECE_CLUSTERS)
       let piece = references.piece(pieceIndex)
+      const flags = references.flags(pieceIndex)
       if (piece === undefined && counts === undefined) {
         at = stop
         continue
@@ -244,10 +253,18 @@ export async function compareRefcounts(
         const refcount = counts === undefined ? 0 : (counts[at - first] as number)
         const uses = piece === undefined ? 0 : (piece[at + from] as number)
         if (refcount === uses) {
-          if (uses !== 0) highest = at
+          if (uses === 0) continue
+          highest = at
+          if (
+            flags !== undefined &&
+            ((flags[at + from] as number) & (uses === 1 ? NOT_COPIED : COPIED)) !== 0
+          ) {
+            references.flagsDoubted = true
+          }
           continue
         }
         highest = at
+        references.flagsDoubted = true
         if (refcount === 0) rebuild = true
         const fixable =
           refcount !== 0 && (refcount > uses ? comparison.leaks === true : comparison.corruptions === true)

@@ -4,6 +4,10 @@ import { hex } from './errors.js'
 /** Clusters in a piece of the counts. */
 export const PIECE_CLUSTERS = 65536
 
+/** What the active disk's entries say of a cluster: that it is theirs alone, that it is not. Both where they contradict. */
+export const COPIED = 1
+export const NOT_COPIED = 2
+
 /** A piece of the counts. */
 export type Piece = Uint8Array | Uint16Array | Uint32Array
 
@@ -21,7 +25,12 @@ export class References {
   readonly max: number
   readonly #bytes: 1 | 2 | 4
   readonly #clusterSize: number
+  /** Some COPIED flag may be wrong: set where not all refcounts are as counted, or do not fit the flags. */
+  flagsDoubted = false
+  /** An entry of the active disk points at no cluster of the file. */
+  outside = false
   readonly #pieces: (Piece | undefined)[] = []
+  readonly #flags: (Uint8Array | undefined)[] = []
 
   /** Refcounts have `bits` bits. */
   constructor(clusters: number, clusterSize: number, bits: number) {
@@ -50,6 +59,32 @@ export class References {
       this.#pieces[index] = piece
     }
     return piece
+  }
+
+  /** What entries say of the clusters of a piece; undefined where none of the active disk's points there. */
+  flags(index: number): Uint8Array | undefined {
+    return this.#flags[index]
+  }
+
+  /** The same, made where there is none yet. */
+  flagsFor(index: number): Uint8Array {
+    let flags = this.#flags[index]
+    if (flags === undefined) {
+      flags = new Uint8Array(PIECE_CLUSTERS)
+      this.#flags[index] = flags
+    }
+    return flags
+  }
+
+  /** Remembers what an entry of the active disk says of a cluster. */
+  flag(cluster: number, copied: boolean): void {
+    if (!Number.isInteger(cluster) || cluster >= this.clusters) {
+      this.outside = true
+      return
+    }
+    const flags = this.flagsFor(Math.floor(cluster / PIECE_CLUSTERS))
+    const at = cluster % PIECE_CLUSTERS
+    flags[at] = (flags[at] as number) | (copied ? COPIED : NOT_COPIED)
   }
 
   /** Uses of a cluster. */
@@ -103,6 +138,8 @@ export class References {
   /** Forgets everything. */
   clear(): void {
     this.#pieces.length = 0
+    this.#flags.length = 0
+    this.outside = false
   }
 
   /**

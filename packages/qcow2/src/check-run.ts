@@ -9,7 +9,7 @@ import { checkRefcountBlocks, compareRefcounts, DiskRefcounts } from './check-re
 import { MAX_CHECKED_CLUSTERS, References } from './check-references.js'
 import { type CheckReport, CheckStopped } from './check-report.js'
 import { type CheckedSnapshots, checkSnapshotTable } from './check-snapshots.js'
-import { L1_RESERVED_HIGH, OFFSET_HIGH, OFFSET_LOW } from './entries.js'
+import { COPIED_HIGH, L1_RESERVED_HIGH, OFFSET_HIGH, OFFSET_LOW } from './entries.js'
 import { encryptionExtension } from './extensions.js'
 import type { Header } from './header.js'
 import { MAX_L1_BYTES, SECTOR } from './limits.js'
@@ -186,6 +186,10 @@ class Run {
       this.#io.signal?.throwIfAborted()
       for (const [position, { index, offset: table, words }] of batch.entries()) {
         this.#countL1Entry(references, l1, index, table)
+        if (active) {
+          const copied = ((l1[2 * index] as number) & COPIED_HIGH) !== 0
+          if (table !== 0) references.flag(table / this.#clusterSize, copied)
+        }
         const counted = { words, offset: table, statistics: active, repair: storage !== undefined }
         const changed = countTable(counted, layout, references, file.size, report)
         if (changed.length === 0 || storage === undefined) continue
@@ -263,6 +267,8 @@ class Run {
 
   async #checkFlags(references: References, refcounts: DiskRefcounts): Promise<void> {
     const { header } = this
+    // All flags were seen, and all refcounts: where they agree there is nothing to look for.
+    if (!references.flagsDoubted && !references.outside && !entryLayout(header).external) return
     const { checkErrors, corruptions, leaks } = this.#report.counts
     // Only leaks are to be repaired: flags may be, too, where the refcounts are right beyond doubt.
     const certain = checkErrors === 0 && corruptions === 0 && leaks === 0
