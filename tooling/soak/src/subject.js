@@ -1,8 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openImage, registerFormat } from '@img/core'
-import { nodeReferences, openFileStorage } from '@img/node'
+import { nodeReferences, openFile, openFileStorage } from '@img/node'
 import { qcow2 } from '@img/qcow2/format'
 import { raw } from '@img/raw/format'
 import { delayed } from './delayed.js'
@@ -21,8 +21,10 @@ export class Subject {
   content
   /** What the backing file shows, zeros beyond its end; at least as long as the disk. @type {Uint8Array} */
   below
-  /** What the raw image at the end of the chain shows; empty without one. @type {Uint8Array} */
-  base = new Uint8Array(0)
+  /** What the files show that can be backing files, by name. @type {Map<string, Uint8Array>} */
+  files = new Map()
+  /** The one that is. @type {string | undefined} */
+  backing
   /** Internal snapshots, by name. @type {Map<string, Uint8Array>} */
   snapshots = new Map()
   /** @type {import('@img/core').DiskImage | undefined} */
@@ -38,7 +40,6 @@ export class Subject {
     this.clusterSize = 2 ** image.clusterBits
     this.refcountBits = image.refcountBits
     this.version = image.compat === '1.1' ? 3 : 2
-    this.hasBacking = image.backing !== 'none'
     this.content = new Uint8Array(image.size)
     this.below = new Uint8Array(image.size)
     try {
@@ -53,18 +54,27 @@ export class Subject {
     return this.content.length
   }
 
+  get hasBacking() {
+    return this.backing !== undefined
+  }
+
   /** Whether the format lets the image have internal snapshots. */
   get mayHaveSnapshots() {
     return this.case.data === 'inside'
   }
 
-  /** Opens the image for writing, unless it is open. @param {number} [delay] seed of delays; none without it */
-  async open(delay) {
+  /**
+   * Opens the image for writing, unless it is open.
+   * @param {number} [delay] seed of delays; none without it
+   * @param {number} [deep] the layer of the chain that is to be written too
+   */
+  async open(delay, deep) {
     if (this.disk === undefined) {
       const file = await openFileStorage(this.path, { writable: true })
       this.disk = await openImage(delay === undefined ? file : delayed(file, delay), {
         format: 'qcow2',
         writable: true,
+        writableBacking: ({ depth }) => depth === deep,
         references: nodeReferences(),
         secret: () => new TextEncoder().encode(PASSPHRASE),
       })
@@ -90,6 +100,41 @@ export class Subject {
   reverted(content) {
     this.content = content.slice()
     this.#widenBelow()
+  }
+
+  /** Opens a file that can be a backing file. @param {string} name */
+  openBelow(name) {
+    return openFile(join(this.dir, name), { format: name.endsWith('.raw') ? 'raw' : 'qcow2' })
+  }
+
+  /** The image has another backing file. @param {string | undefined} name */
+  rebased(name) {
+    this.backing = name
+    const shown = this.files.get(name) ?? new Uint8Array(0)
+    this.below = new Uint8Array(Math.max(this.size, shown.length))
+    this.below.set(shown)
+  }
+
+  /** What the image holds was written into a file below. @param {string} name */
+  committed(name) {
+    const old = this.files.get(name)
+    const shown = new Uint8Array(Math.max(this.size, old.length))
+    shown.set(old)
+    shown.set(this.content)
+    this.files.set(name, shown)
+    if (name === 'base.raw' && this.files.has('middle.qcow2')) {
+      // What shows through is for QEMU to tell.
+      const copy = join(this.dir, 'middle.raw')
+      must('qemu-img', ['convert', '-U', '-f', 'qcow2', '-O', 'raw', join(this.dir, 'middle.qcow2'), copy])
+      this.files.set('middle.qcow2', new Uint8Array(readFileSync(copy)))
+    }
+    this.rebased(this.backing)
+  }
+
+  /** The image may be of another version. @param {import('@img/core').ImageInfo} info */
+  refreshOptions({ specific }) {
+    this.version = specific.compat === '0.10' ? 2 : 3
+    this.refcountBits = specific['refcount-bits']
   }
 
   /** The part of a range that consists of whole clusters, as discard takes it. @param {number} offset @param {number} length */
@@ -171,33 +216,37 @@ export class Subject {
         this.path,
       ])
     } else {
-      this.content = this.below.slice()
+      this.content = this.below.slice(0, size)
       must('qemu-img', ['create', '-q', '-f', 'qcow2', ...made, ...below, this.path, String(size)])
     }
   }
 
-  /** The image's backing file. @param {'raw' | 'chain'} kind @returns {string[]} options of qemu-img that name it */
+  /** Makes what can be backing files, and chooses. @param {'raw' | 'chain'} kind @returns {string[]} options that name it */
   #createBelow(kind) {
     const { size, seed } = this.case
-    // Shorter than the disk, and no multiple of a cluster.
-    this.base = contentOf(size - 5 * 512, seed + 1)
-    writeFileSync(join(this.dir, 'base.raw'), this.base)
-    this.below.set(this.base)
-    if (kind === 'raw') return ['-b', 'base.raw', '-F', 'raw']
-    const middle = join(this.dir, 'middle.qcow2')
-    must('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', 'base.raw', '-F', 'raw', middle])
-    const length = 512 * Math.floor(this.base.length / 2048)
-    must('qemu-io', [
-      '-f',
-      'qcow2',
-      '-c',
-      `write -P 77 0 ${length}`,
-      '-c',
-      `write -z ${2 * length} 65536`,
-      middle,
-    ])
-    this.below.fill(77, 0, length)
-    this.below.fill(0, 2 * length, 2 * length + 65536)
-    return ['-b', 'middle.qcow2', '-F', 'qcow2']
+    // Shorter than the disk, and longer, and no multiple of a cluster.
+    const base = contentOf(size - 5 * 512, seed + 1)
+    const other = contentOf(size + 7 * 512, seed + 2)
+    writeFileSync(join(this.dir, 'base.raw'), base)
+    writeFileSync(join(this.dir, 'other.raw'), other)
+    this.files.set('base.raw', base)
+    this.files.set('other.raw', other)
+    if (kind === 'chain') {
+      const middle = join(this.dir, 'middle.qcow2')
+      must('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', 'base.raw', '-F', 'raw', middle])
+      const length = 512 * Math.floor(base.length / 2048)
+      const writes = ['-c', `write -P 77 0 ${length}`, '-c', `write -z ${2 * length} 65536`]
+      must('qemu-io', ['-f', 'qcow2', ...writes, middle])
+      this.files.set(
+        'middle.qcow2',
+        base
+          .slice()
+          .fill(77, 0, length)
+          .fill(0, 2 * length, 2 * length + 65536),
+      )
+    }
+    const name = kind === 'chain' ? 'middle.qcow2' : 'base.raw'
+    this.rebased(name)
+    return ['-b', name, '-F', kind === 'chain' ? 'qcow2' : 'raw']
   }
 }

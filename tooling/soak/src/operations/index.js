@@ -1,7 +1,9 @@
+import { commitIt, rebaseIt } from './chain.js'
 import { discard, flush, reopen, together, write, zero } from './changes.js'
 import { qemuAmend, qemuWrite } from './qemu.js'
 import { resize } from './resize.js'
 import { snapshot } from './snapshots.js'
+import { amend, compact, compressed, repair } from './upkeep.js'
 
 /**
  * @typedef {object} Operation
@@ -25,4 +27,10 @@ export const operations = [
   snapshot,
   qemuWrite,
   qemuAmend,
+  compressed,
+  amend,
+  compact,
+  repair,
+  rebaseIt,
+  commitIt,
 ]

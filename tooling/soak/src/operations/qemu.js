@@ -76,10 +76,7 @@ export const qemuAmend = {
     await subject.close()
     const { status } = run('qemu-img', ['amend', ...subject.qemuArgs('-o', option)])
     if (status !== 0) return
-    const { data } = JSON.parse(must('qemu-img', ['info', '--output=json', ...subject.qemuArgs()]))[
-      'format-specific'
-    ]
-    subject.version = data.compat === '0.10' ? 2 : 3
-    subject.refcountBits = data['refcount-bits']
+    const info = JSON.parse(must('qemu-img', ['info', '--output=json', ...subject.qemuArgs()]))
+    subject.refreshOptions({ specific: info['format-specific'].data })
   },
 }
