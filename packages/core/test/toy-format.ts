@@ -115,6 +115,8 @@ class ToyMap implements ClusterMap {
     return host
   }
 
+  readonly zeroesExplicitly = true
+
   async zero(offset: number, length: number, options: ZeroOptions = {}): Promise<void> {
     await this.#giveBack(offset, length, 'zero', options.unmap === false)
   }
@@ -172,6 +174,32 @@ class ToyMap implements ClusterMap {
     )
   }
 
+  /** Names another backing file, or none. */
+  async setBacking(backing: Reference | undefined): Promise<void> {
+    this.header.backing = backing?.name
+    this.header.backingFormat = backing?.format
+    await this.#storage.write?.(0, toyFile.header(this.header))
+  }
+
+  /** Gives up all clusters. */
+  async empty(): Promise<void> {
+    await this.#giveBack(0, this.header.size, 'unallocated', false)
+  }
+
+  /** Compressed clusters go to the end of the file. */
+  readonly compression = { codec: 'zlib' } as const
+
+  allocateCompressed(offset: number, packed: number): Allocation {
+    const hostOffset = this.#storage.size
+    const index = offset / this.clusterSize
+    return {
+      storage: this.#storage,
+      hostOffset,
+      length: Math.min(this.clusterSize, this.header.size - offset),
+      publish: () => this.set(index, [{ kind: 'compressed', hostOffset, packed }]),
+    }
+  }
+
   async set(first: number, changed: readonly ToyEntry[]): Promise<void> {
     this.entries.splice(first, changed.length, ...changed)
     await toyFile.writeEntries(this.#storage, this.header, first, changed)
@@ -190,16 +218,17 @@ async function openToy(storage: Storage, context: OpenContext): Promise<Driver> 
     throw new ImageError('IMG_READ_ONLY', `${storage.label} is read-only`, { source: storage.label })
   const entries = await toyFile.readEntries(storage, header)
   const map = new ToyMap(storage, header, entries, context.options.async === true)
-  const backing: Reference | undefined =
-    header.backing === undefined
-      ? undefined
-      : { kind: 'backing', name: header.backing, format: header.backingFormat }
   return {
     get size() {
       return header.size
     },
     map,
-    backing,
+    get backing(): Reference | undefined {
+      if (header.backing === undefined) return undefined
+      return { kind: 'backing', name: header.backing, format: header.backingFormat }
+    },
+    setBacking: (backing) => map.setBacking(backing),
+    empty: () => map.empty(),
     info: () => ({ clusterSize: header.clusterSize, specific: { codec: header.codec } }),
     resize: (size) => map.resize(size),
   }
