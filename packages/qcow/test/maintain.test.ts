@@ -1,0 +1,186 @@
+import { createImage, ImageError, type OpenOptions, referencesFrom, viewOf } from '@img/core'
+import { describe, expect, it } from 'vitest'
+import { qcow } from '../src/format.js'
+import { content, empty, open } from './support/disks.js'
+import { fixtureBytes } from './support/fixtures.js'
+import { MemoryStorage } from './support/storage.js'
+
+const cluster = 4096
+const sound = { checkErrors: 0, corruptions: 0, leaks: 0 }
+
+async function filled(clusters: number): Promise<MemoryStorage> {
+  const storage = await empty(clusters * cluster)
+  await using image = await open(storage, { writable: true })
+  for (let i = 0; i < clusters; i++) await image.write?.(i * cluster, new Uint8Array(cluster).fill(i + 1))
+  return storage
+}
+
+async function verdict(storage: MemoryStorage, repair?: 'leaks' | 'all') {
+  await using image = await open(storage, { repair: true, writable: repair !== undefined })
+  return image.check?.({ repair })
+}
+
+/** Where entry `i` of the first L2 table stands. */
+function entryAt(storage: MemoryStorage, i: number): number {
+  const view = viewOf(storage.content())
+  return view.getUint32(view.getUint32(44) + 4) + i * 8
+}
+
+describe('check and repair', () => {
+  it('gives each owner of a shared cluster its own copy', async () => {
+    const storage = await filled(5)
+    const view = viewOf(storage.content())
+    view.setUint32(entryAt(storage, 3) + 4, view.getUint32(entryAt(storage, 1) + 4))
+    expect(await verdict(storage)).toMatchObject({ corruptions: 1, leaks: 1 })
+    expect(await verdict(storage, 'all')).toMatchObject({ corruptions: 0, corruptionsFixed: 1 })
+    expect(await verdict(storage)).toMatchObject(sound)
+    await using image = await open(storage)
+    const bytes = await content(image)
+    expect([0, 1, 2, 3, 4].map((i) => bytes[i * cluster])).toEqual([1, 2, 3, 2, 5])
+  })
+
+  it('forgets what cannot be in the file', async () => {
+    const storage = await filled(4)
+    viewOf(storage.content()).setUint32(entryAt(storage, 2), 7)
+    await using damaged = await open(storage)
+    await expect(damaged.read(2 * cluster, new Uint8Array(1))).rejects.toMatchObject({
+      code: 'IMG_TRUNCATED',
+    })
+    expect((await verdict(storage))?.corruptions).toBe(1)
+    expect(await verdict(storage, 'all')).toMatchObject({ corruptions: 0, corruptionsFixed: 1 })
+    expect(await verdict(storage)).toMatchObject(sound)
+  })
+
+  it('says what repair would do, and does nothing, when asked so', async () => {
+    const storage = await filled(4)
+    viewOf(storage.content()).setUint32(entryAt(storage, 2), 7)
+    const before = storage.content().slice()
+    await using image = await open(storage)
+    expect(await image.check?.({ repair: 'all', dryRun: true })).toMatchObject({ corruptionsFixed: 1 })
+    expect(Buffer.compare(before, storage.content())).toBe(0)
+  })
+
+  it('gives leaked clusters back', async () => {
+    const storage = await filled(40)
+    const before = storage.size
+    {
+      await using image = await open(storage, { writable: true })
+      await image.discard?.(0, 30 * cluster)
+    }
+    expect(storage.size).toBe(before)
+    expect((await verdict(storage))?.leaks).toBe(30)
+    expect(await verdict(storage, 'leaks')).toMatchObject({ leaks: 0, leaksFixed: 30 })
+    expect(storage.size).toBe(before - 30 * cluster)
+    expect(await verdict(storage)).toMatchObject(sound)
+    await using image = await open(storage)
+    const bytes = await content(image)
+    for (let i = 0; i < 40; i++) expect(bytes[i * cluster]).toBe(i < 30 ? 0 : i + 1)
+  })
+})
+
+describe('compact', () => {
+  it('moves compressed clusters and tables as well', async () => {
+    const storage = await empty(6 * 1024 * 1024)
+    {
+      await using image = await open(storage, { writable: true })
+      for (let i = 0; i < 1500; i += 3) {
+        const bytes = new Uint8Array(cluster).fill(1 + (i % 250))
+        if (i % 2 === 0) await image.writeCompressed?.(i * cluster, bytes)
+        else await image.write?.(i * cluster, bytes)
+      }
+      await image.discard?.(0, 600 * cluster)
+      await image.flush?.()
+      const before = storage.size
+      const all = await content(image)
+      await image.compact?.()
+      expect(storage.size).toBeLessThan(before * 0.7)
+      expect(Buffer.compare(await content(image), all)).toBe(0)
+      await image.write?.(0, new Uint8Array([5]))
+    }
+    expect(await verdict(storage)).toMatchObject({ checkErrors: 0, corruptions: 0 })
+    await using image = await open(storage)
+    const bytes = new Uint8Array(1)
+    await image.read(1497 * cluster, bytes)
+    expect(bytes[0]).toBe(1 + (1497 % 250))
+  })
+
+  it('refuses to move what is damaged', async () => {
+    const storage = await filled(4)
+    const view = viewOf(storage.content())
+    view.setUint32(entryAt(storage, 3) + 4, view.getUint32(entryAt(storage, 1) + 4))
+    await using image = await open(storage, { writable: true })
+    await expect(image.compact?.()).rejects.toMatchObject({ code: 'IMG_CORRUPT' })
+  })
+})
+
+describe('resize', () => {
+  it('grows beyond its L1 table, and shows nothing old after it was smaller', async () => {
+    const storage = await filled(20)
+    await using image = await open(storage, { writable: true })
+    await image.resize?.(3 * cluster, { shrink: true })
+    await image.resize?.(64 * 1024 * 1024)
+    await image.write?.(63 * 1024 * 1024, new Uint8Array([9]))
+    await image.flush?.()
+    await using again = await open(new MemoryStorage(storage.content().slice()))
+    const bytes = await content(again)
+    expect([
+      bytes[0],
+      bytes[2 * cluster],
+      bytes[3 * cluster],
+      bytes[19 * cluster],
+      bytes[63 * 1024 * 1024],
+    ]).toEqual([1, 3, 0, 0, 9])
+    expect(await again.check?.()).toMatchObject({ corruptions: 0 })
+  })
+})
+
+describe('backing files', () => {
+  const base = new Uint8Array(8 * cluster).fill(7)
+  const references = referencesFrom({
+    'base.raw': () => new MemoryStorage(base),
+    'a much longer name of another base.raw': () => new MemoryStorage(base.slice().fill(8)),
+  })
+  const options: OpenOptions = { references }
+
+  async function overlay(): Promise<MemoryStorage> {
+    const storage = new MemoryStorage()
+    await createImage(qcow, storage, { size: base.length, options: { backing_file: 'base.raw' } })
+    return storage
+  }
+
+  it('are named anew, or not at all', async () => {
+    const storage = await overlay()
+    const first = async () => {
+      await using image = await open(storage, options)
+      return [image.driver.backing?.name, (await content(image))[0]]
+    }
+    expect(await first()).toEqual(['base.raw', 7])
+    for (const name of ['a much longer name of another base.raw', undefined]) {
+      await using image = await open(storage, { ...options, writable: true })
+      await image.setBacking?.(name === undefined ? undefined : { kind: 'backing', name })
+      await image.close()
+      expect(await first()).toEqual([name, name === undefined ? 0 : 8])
+    }
+    expect(await verdict(storage)).toMatchObject({ corruptions: 0 })
+  })
+
+  it('show again where all was given up', async () => {
+    const storage = await overlay()
+    const size = storage.size
+    await using image = await open(storage, { ...options, writable: true })
+    await image.write?.(0, new Uint8Array(4 * cluster).fill(1))
+    await image.writeZeroes?.(5 * cluster, cluster)
+    await image.flush?.()
+    expect((await content(image))[5 * cluster]).toBe(0)
+    await image.empty?.()
+    expect((await content(image)).every((byte) => byte === 7)).toBe(true)
+    expect(storage.size).toBeLessThanOrEqual(size + 1024)
+  })
+})
+
+it('tells that an image is encrypted', async () => {
+  const storage = new MemoryStorage(fixtureBytes('qcow1-aes.qcow'))
+  await using image = await open(storage)
+  expect((await image.info()).encrypted).toBe(true)
+  await expect(image.read(0, new Uint8Array(512))).rejects.toBeInstanceOf(ImageError)
+})
