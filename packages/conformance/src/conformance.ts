@@ -1,5 +1,6 @@
 import { abort } from './groups/abort.js'
 import { chains } from './groups/chains.js'
+import { checks } from './groups/check.js'
 import { create } from './groups/create.js'
 import { extents } from './groups/extents.js'
 import { hostile } from './groups/hostile.js'
@@ -32,6 +33,7 @@ const groups: Readonly<Record<string, (kit: Kit, it: It) => void>> = {
   create,
   writes,
   'power cut': powerCut,
+  check: checks,
   chains,
   stream,
   'read stream': readStream,

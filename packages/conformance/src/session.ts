@@ -22,6 +22,8 @@ export type FileHook = (call: Call, file: string) => void | Promise<void>
 export interface SessionOptions {
   readonly writable?: boolean | undefined
   readonly inspect?: boolean | undefined
+  /** To be repaired: damage is no reason to refuse. */
+  readonly repair?: boolean | undefined
   readonly chain?: boolean | undefined
   /** Refuse every reference. */
   readonly deny?: boolean | undefined
@@ -85,6 +87,7 @@ export class Session {
       writable,
       inspect,
       chain,
+      repair: this.#options.repair,
       secret: this.#kit.subject.secret,
       signal,
     })

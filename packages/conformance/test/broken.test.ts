@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { formatConformance } from '../src/index.js'
 import { abort } from './broken/abort.js'
 import { chains } from './broken/chains.js'
+import { checkFaults } from './broken/check.js'
 import { createFaults } from './broken/create.js'
 import { extents } from './broken/extents.js'
 import { hostile } from './broken/hostile.js'
@@ -33,6 +34,7 @@ const broken: Readonly<Record<string, readonly Broken[]>> = {
   create: createFaults,
   writes,
   'power cut': powerCut,
+  check: checkFaults,
   chains,
   stream: streamFaults,
   'read stream': readStreamFaults,
