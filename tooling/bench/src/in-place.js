@@ -21,12 +21,10 @@ const once = (path, make) => {
 }
 const copy = (dir, from, to) => copyFileSync(join(dir, from), join(dir, to))
 
-/** Megabytes of data in eight places of a disk of 256 MiB. */
+/** Data in eight places of a disk of 2 GiB, 64 MiB each. */
 function scatter(io, path, byte) {
-  const writes = Array.from({ length: 8 }, (_, i) => [
-    '-c',
-    `write -P ${byte + i} ${(i * 32 + (byte % 16)) * MIB} 8M`,
-  ])
+  const place = (i) => (i * 256 + byte * 12) * MIB
+  const writes = Array.from({ length: 8 }, (_, i) => ['-c', `write -P ${byte + i} ${place(i)} 64M`])
   io('-f', 'qcow2', ...writes.flat(), path)
 }
 
@@ -37,7 +35,7 @@ function makeChain(dir, qemu, io) {
       ['one.qcow2', 1],
       ['two.qcow2', 9],
     ]) {
-      qemu('create', '-q', '-f', 'qcow2', join(dir, name), '256M')
+      qemu('create', '-q', '-f', 'qcow2', join(dir, name), '2G')
       scatter(io, join(dir, name), byte)
     }
     copy(dir, 'one.qcow2', 'below.qcow2')
@@ -73,10 +71,10 @@ export const inPlace = [
     limit: 1.3,
   },
   {
-    name: 'check of 64 GiB',
+    name: 'check of 512 GiB',
     make(dir, qemu) {
       const path = join(dir, 'tables.qcow2')
-      once(path, () => qemu('create', '-q', '-f', 'qcow2', '-o', 'preallocation=metadata', path, '64G'))
+      once(path, () => qemu('create', '-q', '-f', 'qcow2', '-o', 'preallocation=metadata', path, '512G'))
     },
     command: (dir) => ['check', '-f', 'qcow2', join(dir, 'tables.qcow2')],
     limit: 1.3,
