@@ -1,9 +1,10 @@
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { commit, type DiskImage, openImage, rebase } from '@img/core'
+import { commit, type DiskImage, openImage, rebase, referencesFrom } from '@img/core'
 import { describe, expect, it } from 'vitest'
 import { content, patternDisk, random, registry } from './support/disks.js'
+import { PowerStorage } from './support/power.js'
 import { assertClean, hasQemu, run } from './support/qemu.js'
 import { FileStorage } from './support/storage.js'
 import { besides } from './support/write-run.js'
@@ -300,6 +301,92 @@ describe.skipIf(!hasQemu)('rebase (skipped without qemu-img)', () => {
       await expect(rebase(top, { reference, unsafe: true })).rejects.toMatchObject({ code: 'IMG_BAD_OPTION' })
       await top.close()
       assertClean(join(dir, 'top.qcow2'))
+    })
+  })
+})
+
+describe.skipIf(!hasQemu)('power cuts (skipped without qemu-img)', () => {
+  it.each(optionSets.slice(1, 4))('leave what the disk shows while it is rebased: %s', async (options) => {
+    await inDirectory(async (dir) => {
+      const next = random(seed + 5)
+      const size = 700 * KB
+      chain(dir, 500 * KB, [{ name: 'top.qcow2', size, options }], next)
+      writeFileSync(join(dir, 'other.raw'), patternDisk(600 * KB, 11))
+      const path = join(dir, 'top.qcow2')
+      const before = seen(dir, 'top.qcow2')
+      const storage = new PowerStorage(new Uint8Array(readFileSync(path)))
+      const references = besides(dir)
+      for (const name of ['other.raw', undefined, 'base.raw']) {
+        const top = await openImage(storage, { registry, format: 'qcow2', writable: true, references })
+        const backing =
+          name === undefined ? undefined : await open(dir, name, { writable: false, format: 'raw' })
+        const reference = name === undefined ? undefined : ({ kind: 'backing', name, format: 'raw' } as const)
+        await rebase(top, { reference, backing })
+        await top.close()
+      }
+      const barriers = storage.events.flatMap(({ kind }, at) => (kind === 'flush' && at > 2 ? [at] : []))
+      for (let i = 0; i < 10; i++) {
+        const at = (barriers[Math.floor(next() * barriers.length)] as number) - Math.floor(next() * 3)
+        const share = next()
+        const file = storage.after(at, () => next() < share)
+        writeFileSync(path, file)
+        const { status, stdout } = run('qemu-img', 'check', '-f', 'qcow2', path)
+        const what = `seed ${seed}, cut at ${at} of ${storage.events.length}, ${share} survives`
+        expect(status === 0 || status === 3, `${what}: qemu-img check ${status}\n${stdout}`).toBe(true)
+        expect(Buffer.compare(seen(dir, 'top.qcow2'), before), what).toBe(0)
+      }
+    })
+  })
+
+  it.each(optionSets.slice(1, 4))('leave what the disk shows while it is committed: %s', async (options) => {
+    await inDirectory(async (dir) => {
+      const next = random(seed + 6)
+      const size = 700 * KB
+      chain(dir, 500 * KB, [{ name: 'top.qcow2', size, options }], next)
+      const before = seen(dir, 'top.qcow2')
+      const base = new PowerStorage(new Uint8Array(readFileSync(join(dir, 'base.raw'))))
+      const top = new PowerStorage(new Uint8Array(readFileSync(join(dir, 'top.qcow2'))))
+      const disk = await openImage(top, {
+        registry,
+        format: 'qcow2',
+        writable: true,
+        writableBacking: () => true,
+        references: referencesFrom({ 'base.raw': base }),
+      })
+      await commit(disk, {
+        // The image is touched only once the base has everything.
+        onProgress: () => expect(top.events).toHaveLength(0),
+      })
+      await disk.close()
+      const done = base.events.map(({ kind }) => kind).lastIndexOf('flush')
+      expect(base.events.slice(done + 1)).toEqual([])
+      const path = join(dir, 'top.qcow2')
+      const cut = async (
+        storage: PowerStorage,
+        name: string,
+        other: Uint8Array,
+        otherName: string,
+      ): Promise<void> => {
+        for (let i = 0; i < 5; i++) {
+          const at = Math.floor(next() * (storage.events.length + 1))
+          const share = next()
+          writeFileSync(
+            join(dir, name),
+            storage.after(at, () => next() < share),
+          )
+          writeFileSync(join(dir, otherName), other)
+          const { status } = run('qemu-img', 'check', '-f', 'qcow2', path)
+          expect(status === 0 || status === 3).toBe(true)
+          expect(Buffer.compare(seen(dir, 'top.qcow2'), before), `${name} cut at ${at}`).toBe(0)
+        }
+      }
+      await cut(
+        base,
+        'base.raw',
+        top.after(0, () => true),
+        'top.qcow2',
+      )
+      await cut(top, 'top.qcow2', base.content(), 'base.raw')
     })
   })
 })

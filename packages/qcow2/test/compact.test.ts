@@ -151,6 +151,39 @@ describe.skipIf(!hasQemu)('compact (skipped without qemu-img)', () => {
     })
   })
 
+  it('leaves persistent bitmaps, and the data of an external file, as they are', async () => {
+    await inDirectory(async (dir, path) => {
+      await make(dir, path, { title: '', options: 'cluster_size=4k' }, random(seed + 4))
+      must('qemu-img', 'bitmap', '--add', '--disable', '-g', '4k', path, 'one')
+      must('qemu-img', 'bitmap', '--add', '--disable', '-g', '4k', path, 'two')
+      const before = JSON.parse(must('qemu-img', 'info', '--output=json', path))
+      const disk = await open(path)
+      const wanted = await everything(disk)
+      await disk.compact?.()
+      await disk.close()
+      assertClean(path)
+      const after = JSON.parse(must('qemu-img', 'info', '--output=json', path))
+      expect(after['format-specific'].data.bitmaps).toEqual(before['format-specific'].data.bitmaps)
+      const again = await open(path)
+      expect(differ(await everything(again), wanted)).toBe(-1)
+      await again.close()
+
+      const data = join(dir, 'data.raw')
+      must('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', `cluster_size=4k,data_file=${data}`, path, '8M')
+      must('qemu-io', '-c', 'write -P 1 0 8M', '-c', 'write -z -u 0 5M', path)
+      const before2 = readFileSync(data)
+      const references = { open: async () => ({ storage: new FileStorage(data, { flags: 'r+' }) }) }
+      const file = new FileStorage(path, { flags: 'r+' })
+      const external = await openImage(file, { registry, format: 'qcow2', writable: true, references })
+      const shown = await everything(external)
+      await external.compact?.()
+      expect(differ(await everything(external), shown)).toBe(-1)
+      await external.close()
+      assertClean(path)
+      expect(Buffer.compare(readFileSync(data), before2)).toBe(0)
+    })
+  })
+
   it('stops where it is when aborted, the image whole', async () => {
     await inDirectory(async (dir, path) => {
       await make(dir, path, kinds[3] as Kind, random(seed + 1))
