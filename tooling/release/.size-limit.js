@@ -15,6 +15,8 @@ const limits = [
   ['@img/vdi', 'vdi/dist/index.js', '11 kB'],
   ['@img/vdi/format', 'vdi/dist/format.js', '11 kB'],
   ['@img/crypto', 'crypto/dist/index.js', '21 kB'],
+  ['@img/vmdk', 'vmdk/dist/index.js', '22 kB'],
+  ['@img/vmdk/format', 'vmdk/dist/format.js', '22 kB'],
   ['@img/conformance', 'conformance/dist/index.js', '28 kB'],
   ['@img/node', 'node/dist/index.js', '13 kB', { platform: 'node' }],
 ]

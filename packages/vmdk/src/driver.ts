@@ -1,0 +1,109 @@
+import type {
+  ClusterMap,
+  DiskImage,
+  Driver,
+  FormatInfo,
+  ImageError,
+  OpenContext,
+  Reference,
+  Storage,
+} from '@img/core'
+import type { Descriptor } from './descriptor.js'
+import { corrupt } from './errors.js'
+import { FlatExtent } from './extent.js'
+import { describeImage } from './info.js'
+import { NO_PARENT } from './limits.js'
+import { ExtentMap } from './mapping.js'
+import type { DiskExtent } from './open-extents.js'
+
+/** What the driver of an opened image is made of. */
+export interface ImageParts {
+  readonly storage: Storage
+  readonly descriptor: Descriptor | undefined
+  /** Where the descriptor stands in `storage`, and how many bytes it may take; no room where it is a file of its own. */
+  readonly descriptorPlace: { readonly offset: number; readonly room: number | undefined }
+  readonly createType: string
+  readonly extents: readonly DiskExtent[]
+  /** Files opened beside the storage, closed with the driver. */
+  readonly files: readonly Storage[]
+  readonly unreadable?: ImageError | undefined
+}
+
+/** An opened image. */
+export class VmdkDriver implements Driver {
+  readonly map: ClusterMap
+  readonly unreadable: ImageError | undefined
+  readonly holes: 'mark' | undefined
+  protected readonly parts: ImageParts
+  /** Only to be checked or repaired: a parent that changed is for the check to tell. */
+  protected readonly lenient: boolean
+
+  constructor(parts: ImageParts, context: Pick<OpenContext, 'repair'>, map?: ClusterMap) {
+    this.parts = parts
+    this.unreadable = parts.unreadable
+    this.lenient = context.repair === true
+    this.map = map ?? new ExtentMap(parts.extents)
+    this.holes = parts.extents.some(({ extent }) => extent instanceof FlatExtent) ? 'mark' : undefined
+  }
+
+  get size(): number {
+    const last = this.parts.extents.at(-1)
+    return last === undefined ? 0 : last.offset + last.size
+  }
+
+  get backing(): Reference | undefined {
+    return backingOf(this.parts.descriptor)
+  }
+
+  info(): FormatInfo {
+    const { storage, descriptor, createType, extents } = this.parts
+    return describeImage(storage.label, descriptor, createType, extents)
+  }
+
+  /** @throws {ImageError} IMG_CORRUPT where the parent is not the one that this disk was made over, or was changed since. */
+  async checkBacking(backing: DiskImage): Promise<void> {
+    if (this.lenient) return
+    const error = await this.parentError(backing)
+    if (error) throw error
+  }
+
+  /** What is wrong with the parent, if anything. */
+  protected async parentError(backing: DiskImage): Promise<ImageError | undefined> {
+    const { storage, descriptor } = this.parts
+    const wanted = descriptor?.cid('parentCID') ?? NO_PARENT
+    const found = await cidOf(backing)
+    if (found === wanted) return undefined
+    const told = found === undefined ? `of format ${backing.format.name}` : `of CID ${hex(found)}`
+    return corrupt(
+      `the chain is broken: its parent must have CID ${hex(wanted)}, and ${backing.storage.label} is ${told}`,
+      storage.label,
+      undefined,
+      'the parent was written after this disk was made over it, or is another; ' +
+        'if its content is known to be right, `img check -r all` or `img rebase -u` records its CID',
+    )
+  }
+
+  async close(): Promise<void> {
+    for (const file of this.parts.files) await file.close()
+  }
+}
+
+/** The content id of an opened image; undefined where it is no VMDK. */
+export async function cidOf(image: DiskImage): Promise<number | undefined> {
+  if (image.format.name !== 'vmdk') return undefined
+  const { specific } = await image.driver.info()
+  const cid = specific?.cid
+  return typeof cid === 'number' ? cid : undefined
+}
+
+/** The parent that a descriptor names. Technote, "parentFileNameHint". */
+export function backingOf(descriptor: Descriptor | undefined): Reference | undefined {
+  const name = descriptor?.get('parentFileNameHint')
+  if (name === undefined || name === '') return undefined
+  return { kind: 'backing', name, format: 'vmdk' }
+}
+
+/** A content id as descriptors spell it. */
+export function hex(cid: number): string {
+  return cid.toString(16).padStart(8, '0')
+}

@@ -1,0 +1,172 @@
+import { divideUp, type IoOptions, isPowerOfTwo, type Storage, viewOf } from '@img/core'
+import { corrupt, truncated, unsupported } from './errors.js'
+import { decodeEntries, readBytes } from './grain-tables.js'
+import { MAX_GRAIN_SECTORS, SECTOR } from './limits.js'
+import { SparseExtent, type SparseShape } from './sparse-extent.js'
+import {
+  directoryEntries,
+  Flag,
+  hasFlag,
+  isCompressed,
+  parseSparseHeader,
+  type SparseHeader,
+  tableSectors,
+} from './sparse-header.js'
+
+/** "COWD", as a big-endian number. */
+export const COWD_MAGIC = 0x434f_5744
+const COWD_GTES = 4096
+
+/** How an extent is opened. */
+export interface SparseContext extends IoOptions {
+  /** Damage costs only what it hits. */
+  readonly tolerant?: boolean | undefined
+  warn(message: string): void
+}
+
+/** A hosted sparse extent, opened. */
+export interface OpenedSparse {
+  readonly extent: SparseExtent
+  /** As it counts: the footer's where there is one. */
+  readonly header: SparseHeader
+  /** The two directories as they stand; undefined where there is none, or none that can be read. */
+  readonly primary: Uint32Array | undefined
+  readonly redundant: Uint32Array | undefined
+}
+
+/**
+ * The header of a hosted sparse extent, or its footer where the header says so.
+ * @throws {ImageError} as {@link parseSparseHeader}.
+ */
+export async function readSparseHeader(storage: Storage, options: IoOptions): Promise<SparseHeader> {
+  const { label, size } = storage
+  const header = parseSparseHeader(await readBytes(storage, 0, Math.min(SECTOR, size), options), label)
+  if (header.gdOffset !== undefined) return header
+  // Footer marker, footer, end-of-stream marker: one sector each. Technote, "Stream-Optimized Compressed Sparse Extents".
+  const at = size - (size % SECTOR) - 3 * SECTOR
+  if (at < SECTOR) throw truncated('ends before its footer', label, size)
+  const bytes = await readBytes(storage, at, 3 * SECTOR, options)
+  const view = viewOf(bytes)
+  const marker = (where: number, type: number): boolean =>
+    view.getUint32(where + 8, true) === 0 && view.getUint32(where + 12, true) === type
+  if (!marker(0, 3) || !marker(2 * SECTOR, 0)) throw truncated('has no footer where one must be', label, at)
+  const footer = parseSparseHeader(bytes.subarray(SECTOR, 2 * SECTOR), label, at + SECTOR)
+  if (footer.gdOffset === undefined) throw corrupt('the footer refers to a footer', label, at + SECTOR)
+  return footer
+}
+
+/**
+ * Opens a hosted sparse extent. Where the grain directory is damaged and there is a second one, that is used, with a warning.
+ * @throws {ImageError} IMG_CORRUPT, IMG_TRUNCATED, IMG_UNSUPPORTED, IMG_UNSUPPORTED_SIZE.
+ */
+export async function openSparse(storage: Storage, context: SparseContext): Promise<OpenedSparse> {
+  const header = await readSparseHeader(storage, context)
+  const { label, size } = storage
+  if (header.overhead * SECTOR > size && !context.tolerant) {
+    throw truncated(`ends inside its metadata of ${header.overhead} sectors`, label, size)
+  }
+  const entries = directoryEntries(header)
+  const primary = await readDirectory(storage, header.gdOffset ?? 0, entries, context)
+  const redundant = hasFlag(header.flags, Flag.redundantTable)
+    ? await readDirectory(storage, header.rgdOffset, entries, context)
+    : undefined
+  const directory = chooseDirectory(storage, header, primary, redundant, context)
+  const shape: SparseShape = {
+    capacity: header.capacity,
+    grainSectors: header.grainSectors,
+    gtesPerGt: header.gtesPerGt,
+    overhead: header.overhead,
+    zeroedGrains: header.version >= 2 && hasFlag(header.flags, Flag.zeroedGrain),
+    compressed: isCompressed(header),
+    markers: hasFlag(header.flags, Flag.markers),
+  }
+  return { extent: new SparseExtent(storage, shape, directory), header, primary, redundant }
+}
+
+/** A directory; undefined where it does not fit the file. */
+async function readDirectory(
+  storage: Storage,
+  sector: number,
+  entries: number,
+  options: IoOptions,
+): Promise<Uint32Array | undefined> {
+  if (entries === 0) return new Uint32Array(0)
+  if (sector === 0 || sector * SECTOR + entries * 4 > storage.size) return undefined
+  return decodeEntries(await readBytes(storage, sector * SECTOR, entries * 4, options))
+}
+
+function chooseDirectory(
+  storage: Storage,
+  header: SparseHeader,
+  primary: Uint32Array | undefined,
+  redundant: Uint32Array | undefined,
+  context: SparseContext,
+): Uint32Array {
+  const { label, size } = storage
+  const room = Math.floor(size / SECTOR) - tableSectors(header)
+  const bad = (sector: number | undefined): boolean => sector === undefined || sector > room
+  const chosen = (primary ?? redundant)?.slice()
+  if (chosen === undefined) {
+    throw truncated('has no grain directory inside the file', label, (header.gdOffset ?? 0) * SECTOR)
+  }
+  let repaired = primary === undefined
+  for (const [index, sector] of chosen.entries()) {
+    if (!bad(sector)) continue
+    const other = redundant?.[index]
+    if (bad(other) || other === 0) {
+      // Only its own range is lost: whoever reads there is told.
+      if (context.tolerant) continue
+      throw truncated(`ends before grain table ${index} at sector ${sector}`, label, sector * SECTOR)
+    }
+    chosen[index] = other as number
+    repaired = true
+  }
+  if (repaired) context.warn(`${label}: the grain directory is damaged; its redundant copy is used`)
+  return chosen
+}
+
+/**
+ * Opens a copy-on-write extent of ESX ("COWD", vmfsSparse). Specification: VMware Virtual Disk Format 5.0, "ESX Server Sparse
+ * Extents"; libvmdk, "COWD sparse file header".
+ * @throws {ImageError} IMG_CORRUPT, IMG_TRUNCATED, IMG_UNSUPPORTED.
+ */
+export async function openCowd(storage: Storage, context: SparseContext): Promise<SparseExtent> {
+  const { label, size } = storage
+  if (size < 4 * SECTOR) throw truncated('ends inside its header', label, size)
+  const view = viewOf(await readBytes(storage, 0, SECTOR, context))
+  if (view.getUint32(0) !== COWD_MAGIC) throw corrupt('no COWD header where one must be', label, 0)
+  const version = view.getUint32(4, true)
+  if (version !== 1) throw unsupported(`is of COWD version ${version}`, label, 4)
+  const capacity = view.getUint32(12, true)
+  const grainSectors = view.getUint32(16, true)
+  const gdOffset = view.getUint32(20, true)
+  const gdEntries = view.getUint32(24, true)
+  if (!isPowerOfTwo(grainSectors) || grainSectors > MAX_GRAIN_SECTORS) {
+    throw corrupt(`grain size ${grainSectors} sectors`, label, 16)
+  }
+  const entries = divideUp(capacity, grainSectors * COWD_GTES)
+  if (entries > gdEntries)
+    throw corrupt(`${gdEntries} grain tables cannot map ${capacity} sectors`, label, 24)
+  const directory = await readDirectory(storage, gdOffset, entries, context)
+  if (directory === undefined)
+    throw truncated('has no grain directory inside the file', label, gdOffset * SECTOR)
+  const room = Math.floor(size / SECTOR) - (COWD_GTES * 4) / SECTOR
+  for (const [index, sector] of directory.entries()) {
+    if (sector > room && !context.tolerant) {
+      throw truncated(`ends before grain table ${index} at sector ${sector}`, label, sector * SECTOR)
+    }
+  }
+  return new SparseExtent(
+    storage,
+    {
+      capacity,
+      grainSectors,
+      gtesPerGt: COWD_GTES,
+      overhead: 4,
+      zeroedGrains: false,
+      compressed: false,
+      markers: false,
+    },
+    directory,
+  )
+}

@@ -1,0 +1,34 @@
+import { spawnSync } from 'node:child_process'
+
+export interface Run {
+  readonly status: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs a tool of QEMU. */
+export function run(tool: string, ...args: string[]): Run {
+  const { status, stdout, stderr } = spawnSync(tool, args, { encoding: 'utf8', maxBuffer: 1 << 28 })
+  return { status, stdout, stderr }
+}
+
+const found = run('qemu-img', '--version').status === 0 && run('qemu-io', '--version').status === 0
+
+/** True where qemu-img and qemu-io are there to judge. Tests that need them are skipped otherwise. */
+export const hasQemu: boolean = found
+if (!found) console.warn('qemu-img or qemu-io is missing: tests that compare with QEMU are skipped')
+
+/** True where libvmdk's vmdkinfo is there to judge. */
+export const hasLibvmdk: boolean = run('vmdkinfo', '-V').status === 0
+
+/** Throws unless `qemu-img check` finds nothing. */
+export function assertClean(path: string): void {
+  const { status, stdout, stderr } = run('qemu-img', 'check', '-f', 'vmdk', path)
+  if (status !== 0) throw new Error(`qemu-img check: ${status}\n${stdout}\n${stderr}`)
+}
+
+/** Throws unless qemu-img finds the same content. */
+export function assertSame(raw: string, path: string): void {
+  const { status, stdout, stderr } = run('qemu-img', 'compare', '-f', 'raw', '-F', 'vmdk', raw, path)
+  if (status !== 0) throw new Error(`qemu-img compare: ${status}\n${stdout}\n${stderr}`)
+}
