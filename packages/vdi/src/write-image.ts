@@ -140,6 +140,8 @@ export class WritableImage {
    * durable, the entries; then, with these durable, fills what was given back.
    */
   async commit(options: IoOptions = {}): Promise<void> {
+    // What an image was opened with is not repaired by looking at it.
+    if (!this.#begun) return
     this.#abandon()
     await this.#writeOut(options)
     if (this.#freed.length > 0) {

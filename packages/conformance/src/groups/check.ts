@@ -136,16 +136,13 @@ async function repaired(kit: Kit, start: ImageFiles, how: string): Promise<void>
     )
     const same = JSON.stringify(result) === JSON.stringify(planned)
     check(same, `${when}: ${JSON.stringify(result)} was told as ${JSON.stringify(planned)}`)
-    const after = await using(kit, files, {}, (image) => run(image))
-    const left = { corruptions: after.corruptions, leaks: after.leaks }
-    const told = { corruptions: result.corruptions, leaks: result.leaks }
-    check(
-      JSON.stringify(left) === JSON.stringify(told),
-      `${when}: ${JSON.stringify(left)} are found again, told were ${JSON.stringify(told)}`,
-    )
+    const { corruptions, leaks } = await using(kit, files, {}, (image) => run(image))
+    // Repairing one thing may set another right.
+    const known = corruptions <= result.corruptions && leaks <= result.leaks
+    const left = `${corruptions} corruptions and ${leaks} leaks`
+    check(known, `${when}: ${left} are found again, told were ${JSON.stringify(result)}`)
     if (repair === 'all') {
-      const none = left.corruptions === 0 && left.leaks === 0
-      check(none, `${when}: ${left.corruptions} corruptions and ${left.leaks} leaks are left`)
+      check(corruptions === 0 && leaks === 0, `${when}: ${left} are left`)
     }
     if (before === undefined) continue
     const now = await shown(kit, files)
