@@ -98,13 +98,15 @@ export function openFailure(path: string, error: unknown, exit = 1, label: strin
     const message = lead + reason.charAt(0).toUpperCase() + reason.slice(1)
     return new Failure(message, {
       exit,
-      tail: [`Is another process using the image [${path}]?`],
+      tail: [`Is another process using the image [${label}]?`],
       cause: error,
     })
   }
   const text = ImageError.is(error) && error.source === label ? systemText(error) : undefined
   // qemu-img says it twice: its block layer and its file driver both do.
-  if (text !== undefined) return new Failure(`${lead}${lead}${text}`, { exit, cause: error })
+  if (text !== undefined) {
+    return new Failure(`${lead}Could not open '${label}': ${text}`, { exit, cause: error })
+  }
   return new Failure(lead + reasonOf(error, label), { exit, cause: error })
 }
 

@@ -1,6 +1,7 @@
 import type { Format } from '@img/core'
 import { Failure } from './errors.js'
 import { parseOptionList } from './option-list.js'
+import { qemuJsonLine } from './output/json.js'
 
 /** What `--image-opts`, or a name that starts with `json:`, says of an image. */
 export interface ImageOptions {
@@ -82,6 +83,14 @@ function flatten(value: object, prefix: string, into: Map<string, string>): void
     if (typeof item === 'object' && item !== null) flatten(item as object, `${prefix}${name}.`, into)
     else into.set(prefix + name, typeof item === 'boolean' ? (item ? 'on' : 'off') : String(item))
   }
+}
+
+/** A name with options as qemu-img tells it: the path alone where nothing but the driver is said. */
+export function jsonName(text: string, imageOpts: boolean, format: string): string {
+  const { path, options } = imageOpts ? parseImageOptions(text) : parseJsonName(text)
+  if (Object.keys(options).length === 0) return path
+  const node = { ...options, driver: format, file: { driver: 'file', filename: path } }
+  return `json:${qemuJsonLine(node)}`
 }
 
 function failed(text: string, reason: string): Failure {

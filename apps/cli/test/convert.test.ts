@@ -173,9 +173,9 @@ describe('convert refuses', () => {
     [['-f', 'raw', '-l', 'a', 'disk.raw', 'x'], 'Failed to load snapshot: '],
     [['-l', 'a', 'disk.qcow2', 'x'], "Failed to load snapshot: Can't find snapshot"],
     [['-l', 'snapshot.foo=a', 'disk.qcow2', 'x'], "Invalid parameter 'snapshot.foo'"],
-    [[...both, '--salvage', 'disk.raw', 'x'], '--salvage is not supported yet'],
-    [[...both, '--bitmaps', 'disk.raw', 'x'], '--bitmaps is not supported yet'],
-    [[...both, '--object', 'secret,id=a,data=b', 'disk.raw', 'x'], '--object is not supported yet'],
+    [[...both, '--bitmaps', 'disk.raw', 'x'], 'Source lacks bitmap support'],
+    [[...both, '--bitmaps', 'disk.raw', 'disk.raw', 'x'], 'Copying bitmaps only possible with single source'],
+    [[...both, '--object', 'secret,id=a', 'disk.raw', 'x'], "Either 'file' or 'data' must be provided"],
     [['-n', '-f', 'raw', '-O', 'raw', 'disk.raw', 'short.raw'], 'output file is smaller than input file'],
     [
       ['--progress', 'loud', 'disk.raw', 'x'],

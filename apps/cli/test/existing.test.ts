@@ -36,7 +36,7 @@ function noting(clusterSize: number): { image: DiskImage; calls: string[]; bytes
 describe('existingWriter', () => {
   it('writes through an image that allocates', async () => {
     const { image, calls } = noting(4096)
-    const writer = existingWriter(image, false)
+    const writer = existingWriter(image, { isZero: false })
     expect(writer.clusterSize).toBe(4096)
     const room = await writer.place(8192, 4096)
     expect([room.hostOffset, room.length]).toEqual([8192, 4096])
@@ -48,19 +48,21 @@ describe('existingWriter', () => {
 
   it('writes straight into one that has a place for everything', async () => {
     const { image, calls, bytes } = noting(1)
-    const room = await existingWriter(image, false).place(100, 5)
+    const room = await existingWriter(image, { isZero: false }).place(100, 5)
     await room.storage.write(room.hostOffset, new Uint8Array([1, 2, 3, 4, 5]))
     expect([...bytes.subarray(99, 106)]).toEqual([9, 1, 2, 3, 4, 5, 9])
     expect(calls).toEqual([])
   })
 
   it('leaves zeros out of what is zero', () => {
-    expect(existingWriter(noting(4096).image, true).zero).toBeUndefined()
+    expect(existingWriter(noting(4096).image, { isZero: true }).zero).toBeUndefined()
   })
 
   it('refuses what cannot be written', () => {
     const { image } = noting(4096)
-    expect(() => existingWriter({ ...image, write: undefined } as unknown as DiskImage, false)).toThrow(
+    expect(() =>
+      existingWriter({ ...image, write: undefined } as unknown as DiskImage, { isZero: false }),
+    ).toThrow(
       expect.objectContaining({
         code: 'IMG_UNSUPPORTED',
         message: 'format noted cannot be written in place',

@@ -62,7 +62,6 @@ export function readConvertArguments({ operands, options }: Invocation): Convert
   checkCoroutines(text('m'))
   const rate = text('r') === undefined ? 0 : sizeArgument('rate limit', text('r') ?? '')
   checkTogether(options, lists.length > 0)
-  refuseLater(options)
   const progress = progressOption(options)
   if (operands.length < 2) throw new Failure('Must specify image file name')
   const sources = operands.slice(0, -1)
@@ -145,12 +144,4 @@ function checkTogether(options: Options, hasOptions: boolean): void {
   if (options.C === true && options.salvage === true) {
     throw new Failure('Cannot use copy offloading in salvaging mode')
   }
-}
-
-/** What this version cannot do yet is refused, not ignored. */
-function refuseLater(options: Options): void {
-  if (options.bitmaps === true) {
-    throw new Failure('--bitmaps is not supported yet', { hint: 'without it, bitmaps are left out' })
-  }
-  if (options.salvage === true) throw new Failure('--salvage is not supported yet')
 }

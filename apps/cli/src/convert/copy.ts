@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs'
 import {
   type BlockDevice,
+  type CompressionSpec,
   type ConvertOptions,
   convert,
   convertStream,
@@ -24,6 +25,7 @@ import { openNamed } from '../open.js'
 import { references } from '../references.js'
 import { isTerminal } from '../terminal.js'
 import type { ConvertArguments } from './arguments.js'
+import type { BitmapPlan } from './bitmaps.js'
 import { existingWriter } from './existing.js'
 import { describeTarget, refuseSelf, startTarget } from './new-target.js'
 import type { Source } from './source.js'
@@ -45,15 +47,25 @@ export async function copy(job: CopyContext): Promise<void> {
   if (args.target === '-' || isForwardOnly(args.target)) return copyIntoPipe(job)
   const wanted = await describeTarget(args, source, context)
   await refuseSelf(args, source)
+  const bitmaps = await bitmapsOf(job)
   const size = source.kind === 'disk' ? source.disk.size : source.reader.size
   const target = await startTarget(args, wanted, { size, secret: job.secret }, context)
   try {
     await transfer(job, target.writer, wanted.thin)
     context.signal().throwIfAborted()
+    if (bitmaps !== undefined) {
+      const { copyBitmapsInto } = await import('./bitmaps.js')
+      await copyBitmapsInto(bitmaps, wanted.format, target.storage, { signal: context.signal(), context })
+    }
     await target.commit()
   } finally {
     await target.close()
   }
+}
+
+async function bitmapsOf({ args, source, context }: CopyContext): Promise<BitmapPlan | undefined> {
+  if (!args.bitmaps) return undefined
+  return (await import('./bitmaps.js')).planBitmaps(args, source, context)
 }
 
 /** Fills a writer from the source. */
@@ -64,7 +76,8 @@ async function transfer(job: CopyContext, writer: ImageWriter, isThin: boolean):
     signal: context.signal(),
     onProgress: job.onProgress,
     sparse: args.sparse,
-    ...(args.rate === undefined && { mover: nodeMover }),
+    // Those who look at each read are not to be passed by.
+    ...(args.rate === undefined && !args.salvage && { mover: nodeMover }),
     ...(pool && { compress: (bytes, spec) => pool.compress(bytes, spec), allocate: sharedMemory }),
   }
   try {
@@ -90,7 +103,6 @@ async function copyIntoExisting(job: CopyContext): Promise<void> {
   if (source.kind === 'pipe' && source.reader.size === undefined) {
     throw new Failure('-n needs a source whose size is known before it is read')
   }
-  if (args.compress) throw new Failure('-c cannot be used with -n yet')
   await refuseSelf(args, source)
   const signal = context.signal()
   const { target: name, targetFormat: format, targetImageOpts: imageOpts } = args
@@ -101,9 +113,16 @@ async function copyIntoExisting(job: CopyContext): Promise<void> {
   )
   const size = source.kind === 'disk' ? source.disk.size : (source.reader.size ?? 0)
   if (image.size < size) throw new Failure('output file is smaller than input file')
-  const writer = existingWriter(image, args.targetIsZero)
-  await transfer(job, writer, false)
+  const bitmaps = await bitmapsOf(job)
+  const pool = args.compress ? createWorkerPool() : undefined
+  try {
+    const compress = pool && ((bytes: Uint8Array, spec: CompressionSpec) => pool.compress(bytes, spec))
+    await transfer(job, existingWriter(image, { isZero: args.targetIsZero, compress }), false)
+  } finally {
+    await pool?.close()
+  }
   if (!args.targetIsZero && image.size > size) await image.writeZeroes?.(size, image.size - size, { signal })
+  if (bitmaps !== undefined) await (await import('./bitmaps.js')).copyBitmaps(bitmaps, image, signal)
 }
 
 function isForwardOnly(path: string): boolean {
@@ -115,6 +134,7 @@ function isForwardOnly(path: string): boolean {
 async function copyIntoPipe(job: CopyContext): Promise<void> {
   const { args, source, context } = job
   const { format, values, thin: isThin } = await describeTarget(args, source, context)
+  if (args.bitmaps) throw new Failure('bitmaps cannot be written to a pipe')
   if (isThin) throw new Failure('an image with a backing file cannot be written to a pipe yet')
   if (source.kind === 'pipe') {
     throw new Failure('one of source and target can be a pipe, not both', {

@@ -1,4 +1,11 @@
-import { createWriter, type Format, ImageError, type ImageWriter, type SecretSource } from '@img/core'
+import {
+  createWriter,
+  type Format,
+  ImageError,
+  type ImageWriter,
+  type SecretSource,
+  type WritableStorage,
+} from '@img/core'
 import { createTarget, type Target } from '@img/node'
 import type { Context } from '../context.js'
 import { type CreateValues, readCreateValues } from '../create-options.js'
@@ -107,6 +114,8 @@ export async function refuseSelf(args: ConvertArguments, source: Source): Promis
 /** A target being written: the file, the files that belong to it, and the image in them. */
 export interface OpenTarget {
   readonly writer: ImageWriter
+  /** The file of the image itself. */
+  readonly storage: WritableStorage
   /** Gives all files their names. */
   commit(): Promise<void>
   /** Closes all, and removes what was not committed. */
@@ -146,6 +155,7 @@ export async function startTarget(
     })
     return {
       writer,
+      storage: target.storage,
       async commit() {
         for (const each of [...others, target]) {
           if (args.durable) await each.storage.flush()

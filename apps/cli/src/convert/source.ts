@@ -56,10 +56,11 @@ export async function openSource(
     await close()
     throw error
   }
-  const disks = opened.map(({ disk }) => disk)
+  const disks: BlockDevice[] = opened.map(({ disk }) => disk)
+  const whole = disks.length === 1 ? (disks[0] as BlockDevice) : concatenate(disks)
   return {
     kind: 'disk',
-    disk: disks.length === 1 ? (disks[0] as DiskImage) : concatenate(disks),
+    disk: whole,
     images: opened.map(({ image }) => image),
     close,
   }

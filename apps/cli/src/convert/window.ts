@@ -1,19 +1,31 @@
-import type { BlockDevice, StreamPiece, StreamReader } from '@img/core'
+import { alignUp, type BlockDevice, checkRange, type StreamPiece, type StreamReader } from '@img/core'
 
-/** A part of a disk as a disk of its own. */
-export function windowOf(disk: BlockDevice, start: number, size: number): BlockDevice {
+/** A part of a disk as a disk of its own, filled up with zeros to whole sectors. */
+export function windowOf(disk: BlockDevice, start: number, length: number): BlockDevice {
+  const size = alignUp(length, disk.blockSize)
   return {
     size,
     blockSize: disk.blockSize,
-    read: (offset, into, options) => {
-      if (offset + into.length > size) throw new RangeError('the range ends past the end of the disk')
-      return disk.read(start + offset, into, options)
+    read(offset, into, options) {
+      checkRange(offset, into.length, size)
+      const there = Math.max(0, Math.min(into.length, length - offset))
+      into.fill(0, there)
+      return there === 0 ? Promise.resolve() : disk.read(start + offset, into.subarray(0, there), options)
     },
-    async *extents({ offset = 0, length = size - offset, ...options } = {}) {
-      if (length === 0) return
-      for await (const extent of disk.extents({ ...options, offset: start + offset, length })) {
-        yield { ...extent, offset: extent.offset - start }
+    async *extents({ offset = 0, length: wanted = size - offset, ...options } = {}) {
+      const end = Math.min(length, offset + wanted)
+      if (offset < end) {
+        for await (const extent of disk.extents({
+          ...options,
+          offset: start + offset,
+          length: end - offset,
+        })) {
+          yield { ...extent, offset: extent.offset - start }
+        }
       }
+      const from = Math.max(offset, length)
+      if (from < offset + wanted)
+        yield { kind: 'zero', depth: 0, offset: from, length: offset + wanted - from }
     },
     close: () => disk.close(),
     [Symbol.asyncDispose]: () => disk.close(),

@@ -42,6 +42,14 @@ export function qemuJson(value: Json, indent = ''): string {
   return `${open}\n${parts.map((part, i) => `${part}${i < parts.length - 1 ? ',' : ''}\n`).join('')}${indent}${close}`
 }
 
+/** The same in one line. */
+export function qemuJsonLine(value: Json): string {
+  if (typeof value !== 'object' || value === null) return qemuJson(value)
+  if (Array.isArray(value)) return `[${value.map((item: Json) => qemuJsonLine(item)).join(', ')}]`
+  const entries = entriesInOrder(value as { readonly [key: string]: Json | undefined })
+  return `{${entries.map(([key, item]) => `${quote(key)}: ${qemuJsonLine(item)}`).join(', ')}}`
+}
+
 function quote(text: string): string {
   // QEMU escapes all but printable ASCII, a character beyond the BMP as its two surrogates; hexadecimal in capitals.
   return JSON.stringify(text).replace(/\\u([\da-f]{4})|\\.|[\u007f-\uffff]/g, (found, hex?: string) => {

@@ -68,15 +68,11 @@ export const check: Verb = {
       if (options.quiet !== true) printOut(text)
     }
     try {
-      const first = await run(image, { repair, dryRun, signal })
-      const { leaksFixed = 0, corruptionsFixed = 0 } = first
-      let result = first
-      if (leaksFixed + corruptionsFixed > 0) {
-        if (output === 'human') print(repairText(first, dryRun))
-        if (!dryRun) {
-          if (output === 'human') print('Double checking the fixed image now...\n')
-          result = { ...(await run(image, { signal })), leaksFixed, corruptionsFixed }
-        }
+      const result = await run(image, { repair, dryRun, signal })
+      const { leaksFixed = 0, corruptionsFixed = 0 } = result
+      if (leaksFixed + corruptionsFixed > 0 && output === 'human') {
+        // The format checked again what it repaired.
+        print(repairText(result, dryRun) + (dryRun ? '' : 'Double checking the fixed image now...\n'))
       }
       print(output === 'json' ? checkJson(result, filename, image.format.name) : checkText(result))
       if (result.checkErrors > 0) throw new Failure('Check failed')
@@ -88,8 +84,8 @@ export const check: Verb = {
 }
 
 interface Run {
-  readonly repair?: 'leaks' | 'all' | undefined
-  readonly dryRun?: boolean | undefined
+  readonly repair: 'leaks' | 'all' | undefined
+  readonly dryRun: boolean
   readonly signal: AbortSignal
 }
 

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import type { Context } from '../context.js'
 import { readConvertArguments, wantsOptionHelp } from '../convert/arguments.js'
 import { copy } from '../convert/copy.js'
-import { openSource } from '../convert/source.js'
+import { openSource, type Source } from '../convert/source.js'
 import { optionsHelp } from '../create-options.js'
 import { Failure } from '../errors.js'
 import { formatsHint, namedFormat } from '../open.js'
@@ -49,9 +49,9 @@ export const convert: Verb = {
       .option('-m <count>', "coroutines, for qemu-img's sake")
       .option('-W', "write out of order, for qemu-img's sake")
       .option('-C', "copy offloading, for qemu-img's sake: done where it is of use")
-      .option('--bitmaps', 'copy bitmaps (not supported yet)')
-      .option('--skip-broken-bitmaps', 'with --bitmaps')
-      .option('--salvage', 'go on after read errors (not supported yet)')
+      .option('--bitmaps', 'copy the dirty bitmaps of SOURCE')
+      .option('--skip-broken-bitmaps', 'with --bitmaps: leave out those that were not stored whole')
+      .option('--salvage', 'go on after read errors: what cannot be read becomes zeros, and is told of')
       .addHelpText('after', examples)
   },
 
@@ -70,12 +70,26 @@ export const convert: Verb = {
     const meter = progressMeter(args.progress, args.progressWanted && !args.quiet, endless)
     let complete = false
     try {
-      await copy({ args, source, context, secret, onProgress: meter.update })
+      const rescued = args.salvage ? await rescue(source) : undefined
+      await copy({ args, source: rescued?.source ?? source, context, secret, onProgress: meter.update })
       complete = true
+      meter.end(true)
+      for (const line of rescued?.lost() ?? []) context.warn(line)
     } finally {
       meter.end(complete)
       await source.close()
     }
     return 0
   },
+}
+
+/** The source as one that can be read whatever happens. */
+async function rescue(source: Source): Promise<{ readonly source: Source; lost(): readonly string[] }> {
+  if (source.kind === 'pipe') throw new Failure('--salvage cannot be used with a pipe')
+  const { salvaged, lostText } = await import('../convert/salvage.js')
+  // Faults of one of several disks cannot be told from the place in all of them.
+  const [only, ...others] = source.images
+  const storage = only === undefined || others.length > 0 ? undefined : only.storage
+  const { disk, lost } = salvaged(source.disk, storage)
+  return { source: { ...source, disk }, lost: () => lost().map(lostText) }
 }

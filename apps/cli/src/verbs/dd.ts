@@ -107,8 +107,7 @@ function partOf(source: Source, input: string, start: number, length: number | u
   // As in qemu-img this makes an empty output, and is no failure.
   if (start > disk.size) printErr(`${programName}: ${input}: cannot skip to specified offset\n`)
   const from = Math.min(start, disk.size)
-  const size = Math.min(length ?? disk.size, disk.size - from)
-  return { ...source, disk: windowOf(disk, from, size) }
+  return { ...source, disk: windowOf(disk, from, Math.min(length ?? disk.size, disk.size - from)) }
 }
 
 function readOperands(operands: readonly string[]): Operands {

@@ -61,8 +61,10 @@ async function chain(
       context,
     )
     // With --image-opts the name typed is none.
-    const typed = options.imageOpts === true || filename.startsWith('json:') ? image.storage.label : filename
-    for (let name = typed, path = image.storage.label; ; ) {
+    for (
+      let name = await shownName(filename, image, options.imageOpts === true), path = image.storage.label;
+      ;
+    ) {
       const { identity } = image.storage
       if (identity !== undefined && opened.some(({ storage }) => storage.identity === identity)) {
         await image.close()
@@ -103,4 +105,12 @@ async function openBacking(
   } catch (error) {
     throw openFailure(name, error)
   }
+}
+
+/** The name that qemu-img tells: that of the file, or, where options say how it is opened, all of them as `json:`. */
+async function shownName(typed: string, image: DiskImage, imageOpts: boolean): Promise<string> {
+  const { label } = image.storage
+  if (!imageOpts && !typed.startsWith('json:')) return typed.startsWith('file:') ? label : typed
+  const { jsonName } = await import('../image-opts.js')
+  return jsonName(typed, imageOpts, image.format.name)
 }

@@ -9,6 +9,13 @@ interface Ran {
   readonly stderr?: string
 }
 
+/** What `check` did to an image. */
+export interface CheckRun {
+  readonly rc: number
+  readonly json?: Readonly<Record<string, unknown>>
+  readonly stderr?: string
+}
+
 /** An entry of the collection's manifest. */
 export interface Fixture {
   readonly file: string
@@ -31,6 +38,8 @@ export interface Fixture {
     readonly content: { readonly sha256?: string }
   }[]
   readonly secrets?: unknown
+  readonly check?: CheckRun
+  readonly repair?: Readonly<Partial<Record<'leaks' | 'all', { readonly run: CheckRun }>>>
 }
 
 /** A qemu-img command line and what it did. */
