@@ -10,6 +10,8 @@ const limits = [
   ['@img/raw/format', 'raw/dist/format.js', '1.7 kB'],
   ['@img/qcow2', 'qcow2/dist/index.js', '46 kB'],
   ['@img/qcow2/format', 'qcow2/dist/format.js', '46 kB'],
+  ['@img/cow', 'cow/dist/index.js', '7 kB'],
+  ['@img/cow/format', 'cow/dist/format.js', '7 kB'],
   ['@img/qcow', 'qcow/dist/index.js', '10 kB'],
   ['@img/qcow/format', 'qcow/dist/format.js', '10 kB'],
   ['@img/vdi', 'vdi/dist/index.js', '11 kB'],
