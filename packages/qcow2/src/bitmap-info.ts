@@ -1,33 +1,49 @@
-import { alignUp, type IoOptions, type Storage, viewOf } from '@img/core'
+import { alignUp, type BitmapInfo, type IoOptions, type Storage, viewOf } from '@img/core'
+import { TWO32 } from './entries.js'
 import { corrupt, hex, qcow2Error, truncated } from './errors.js'
 import { bitmapsExtension } from './extensions.js'
 import { Autoclear } from './features.js'
 import type { Header } from './header.js'
 import { MAX_BITMAP_DIRECTORY_BYTES, MAX_BITMAP_NAME_BYTES, MAX_BITMAPS } from './limits.js'
 
-/** What is told of a persistent bitmap without reading it. */
-export interface BitmapInfo {
+/** Bitmap directory entry, flags bits 0 and 1. Specification: Bitmap directory. */
+export const BitmapFlag = { inUse: 1, auto: 2 } as const
+
+/** An entry of the bitmap directory. Offsets: bytes of the file. Specification: Bitmap directory. */
+export interface BitmapEntry {
   readonly name: string
   /** Bytes of the disk that one bit stands for. */
   readonly granularity: number
-  /** `in-use`: not saved properly; `auto`: enabled. */
-  readonly flags: readonly ('in-use' | 'auto')[]
+  /** See {@link BitmapFlag}. */
+  readonly flags: number
+  /** Where its table lies. */
+  readonly tableOffset: number
+  /** Entries of that table. */
+  readonly tableEntries: number
+  /** 1: dirty tracking, the only type there is. */
+  readonly type: number
+  readonly extraBytes: number
+  /** Where this entry lies. */
+  readonly at: number
+  /** As it stands in the file, padding included. */
+  readonly raw: Uint8Array
 }
 
 /** Bytes of a bitmap directory entry before extra data and name. Specification: Bitmap directory. */
-const ENTRY_BYTES = 24
+export const ENTRY_BYTES = 24
 
 /**
- * Lists the persistent bitmaps. Empty where there are none, or where a program that does not know them has changed the
+ * Reads the bitmap directory. Empty where there is none, or where a program that does not know bitmaps has changed the
  * image since (autoclear bit 0 unset). Specification: Bitmaps extension, Bitmap directory.
  * @throws {ImageError} IMG_CORRUPT, IMG_TRUNCATED, IMG_UNSUPPORTED.
  */
-export async function readBitmapInfo(
+export async function readBitmapEntries(
   storage: Storage,
   header: Header,
   options?: IoOptions,
-): Promise<BitmapInfo[]> {
+): Promise<BitmapEntry[]> {
   const { label, size } = storage
+  if (header.version === 2) return []
   const extension = bitmapsExtension(header.extensions, label)
   if (extension === undefined || !header.autoclearFeatures.has(Autoclear.bitmaps)) return []
   const { count, directorySize, directoryOffset } = extension
@@ -43,45 +59,62 @@ export async function readBitmapInfo(
   }
   const bytes = new Uint8Array(directorySize)
   await storage.read(directoryOffset, bytes, options)
-  const bitmaps: BitmapInfo[] = []
+  const entries: BitmapEntry[] = []
   for (let at = 0; at < directorySize; ) {
-    const { info, length } = parseEntry(bytes, at, label, directoryOffset + at)
-    bitmaps.push(info)
-    at += length
+    const entry = parseEntry(bytes, at, label, directoryOffset + at)
+    entries.push(entry)
+    at += entry.raw.length
   }
-  if (bitmaps.length !== count) {
+  if (entries.length !== count) {
     throw corrupt(
-      `bitmap directory holds ${bitmaps.length} bitmaps instead of ${count}`,
+      `bitmap directory holds ${entries.length} bitmaps instead of ${count}`,
       label,
       directoryOffset,
     )
   }
-  return bitmaps
+  return entries
 }
 
-function parseEntry(
-  bytes: Uint8Array,
-  at: number,
-  label: string,
-  offset: number,
-): { info: BitmapInfo; length: number } {
+/**
+ * Lists the persistent bitmaps.
+ * @param live names of those that are kept up to date in memory: they are in use, and right all the same
+ * @throws {ImageError} as {@link readBitmapEntries}.
+ */
+export async function readBitmapInfo(
+  storage: Storage,
+  header: Header,
+  options?: IoOptions,
+  live: ReadonlySet<string> = new Set(),
+): Promise<BitmapInfo[]> {
+  return (await readBitmapEntries(storage, header, options)).map(({ name, granularity, flags }) => ({
+    name,
+    granularity,
+    enabled: (flags & BitmapFlag.auto) !== 0,
+    inconsistent: (flags & BitmapFlag.inUse) !== 0 && !live.has(name),
+  }))
+}
+
+function parseEntry(bytes: Uint8Array, at: number, label: string, offset: number): BitmapEntry {
   const bad = (what: string): Error => corrupt(`bitmap directory entry ${what}`, label, offset)
   if (at + ENTRY_BYTES > bytes.length) throw bad('is cut off')
   const view = viewOf(bytes)
-  const flags = view.getUint32(at + 12)
   const granularityBits = view.getUint8(at + 17)
   const nameBytes = view.getUint16(at + 18)
-  const nameAt = at + ENTRY_BYTES + view.getUint32(at + 20)
+  const extraBytes = view.getUint32(at + 20)
+  const nameAt = at + ENTRY_BYTES + extraBytes
   const end = alignUp(nameAt + nameBytes, 8)
   if (end > bytes.length) throw bad('is cut off')
   if (nameBytes === 0 || nameBytes > MAX_BITMAP_NAME_BYTES) throw bad(`has a name of ${nameBytes} bytes`)
   if (granularityBits < 9 || granularityBits > 31) throw bad(`has granularity 2^${granularityBits}`)
   return {
-    info: {
-      name: new TextDecoder().decode(bytes.subarray(nameAt, nameAt + nameBytes)),
-      granularity: 2 ** granularityBits,
-      flags: [...(flags & 1 ? (['in-use'] as const) : []), ...(flags & 2 ? (['auto'] as const) : [])],
-    },
-    length: end - at,
+    name: new TextDecoder().decode(bytes.subarray(nameAt, nameAt + nameBytes)),
+    granularity: 2 ** granularityBits,
+    flags: view.getUint32(at + 12),
+    tableOffset: view.getUint32(at) * TWO32 + view.getUint32(at + 4),
+    tableEntries: view.getUint32(at + 8),
+    type: view.getUint8(at + 16),
+    extraBytes,
+    at: offset,
+    raw: bytes.slice(at, end),
   }
 }

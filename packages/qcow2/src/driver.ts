@@ -8,7 +8,7 @@ import type {
   Reference,
   Storage,
 } from '@img/core'
-import { readBitmapInfo } from './bitmap-info.js'
+import { readableBitmaps } from './bitmap-store.js'
 import { corrupt } from './errors.js'
 import { Incompatible } from './features.js'
 import { describeImage } from './info.js'
@@ -60,9 +60,7 @@ export class Qcow2Driver implements Driver {
       }
     }
     // Version 2 has no header extension that could hold them.
-    if (header.version === 3) {
-      this.bitmaps = { list: (options) => readBitmapInfo(storage, header, options) }
-    }
+    if (header.version === 3) this.bitmaps = readableBitmaps(storage, () => header)
     this.snapshots = snapshotStore(
       () => parts.snapshots,
       storage.label,

@@ -1,5 +1,5 @@
 import type { FormatInfo, IoOptions, Storage } from '@img/core'
-import { readBitmapInfo } from './bitmap-info.js'
+import { BitmapFlag, readBitmapEntries } from './bitmap-info.js'
 import { ExtensionType, featureNames, stringExtension } from './extensions.js'
 import { Autoclear, Compatible, FeatureType, Incompatible, unknownFeatures } from './features.js'
 import { CompressionType, CryptMethod, type Header } from './header.js'
@@ -17,7 +17,7 @@ export async function describeImage(
 ): Promise<FormatInfo> {
   const { incompatibleFeatures, extensions, cryptMethod } = header
   const v3 = header.version === 3
-  const bitmaps = v3 ? await readBitmapInfo(storage, header, options) : []
+  const bitmaps = v3 ? await readBitmapEntries(storage, header, options) : []
   const dataFile = stringExtension(extensions, ExtensionType.dataFile)
   const encrypt =
     cryptMethod === CryptMethod.luks
@@ -35,7 +35,14 @@ export async function describeImage(
       'compression-type': header.compressionType === CompressionType.zstd ? 'zstd' : 'zlib',
       ...(v3 && { 'lazy-refcounts': header.compatibleFeatures.has(Compatible.lazyRefcounts) }),
       ...(bitmaps.length > 0 && {
-        bitmaps: bitmaps.map(({ flags, name, granularity }) => ({ flags, name, granularity })),
+        bitmaps: bitmaps.map(({ flags, name, granularity }) => ({
+          flags: [
+            ...(flags & BitmapFlag.inUse ? ['in-use'] : []),
+            ...(flags & BitmapFlag.auto ? ['auto'] : []),
+          ],
+          name,
+          granularity,
+        })),
       }),
       'refcount-bits': 2 ** header.refcountOrder,
       ...(v3 && dataFile !== undefined && { 'data-file': dataFile }),

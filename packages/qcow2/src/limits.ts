@@ -23,6 +23,8 @@ export const MAX_BITMAPS = 65535
 export const MAX_BITMAP_DIRECTORY_BYTES: number = 1024 * MAX_BITMAPS
 /** Bytes of a bitmap's name. */
 export const MAX_BITMAP_NAME_BYTES = 1023
+/** Bytes of a bitmap's data. */
+export const MAX_BITMAP_BYTES: number = 512 * mebibyte
 /** Bytes of the backing file name. Specification: Header, backing_file_size. */
 export const MAX_BACKING_NAME_BYTES = 1023
 /** Bytes of the backing format name: QEMU's buffer holds 15 and a terminator. */

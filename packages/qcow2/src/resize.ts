@@ -6,7 +6,6 @@ import {
   type Preallocation,
   type ResizeOptions,
 } from '@img/core'
-import { readBitmapInfo } from './bitmap-info.js'
 import { ALL_SUBCLUSTERS, COPIED_HIGH, TWO32, ZERO_LOW } from './entries.js'
 import { qcow2Error } from './errors.js'
 import { fillZeros } from './fill-zeros.js'
@@ -43,7 +42,7 @@ export async function resizeImage(
   else if (size > header.size) await grow(target, map, size, preallocation, options)
 }
 
-/** Refuses what would leave snapshots or bitmaps that do not fit the disk. */
+/** Refuses what would leave snapshots that do not fit the disk. */
 export async function assertResizable(target: WritableImage, size: number): Promise<void> {
   const { header, storage, snapshots } = target
   const { label } = storage
@@ -67,16 +66,6 @@ export async function assertResizable(target: WritableImage, size: number): Prom
   if (snapshots.some(({ extraData }) => extraData.length < EXTRA_WITH_SIZE)) {
     const message = "Can't resize an image with snapshots that do not record their size"
     throw qcow2Error('IMG_UNSUPPORTED', message, label, undefined, 'delete them first')
-  }
-  if (header.version === 3 && (await readBitmapInfo(storage, header)).length > 0) {
-    const message = 'resizing an image with persistent bitmaps is not supported yet'
-    throw qcow2Error(
-      'IMG_UNSUPPORTED',
-      message,
-      label,
-      undefined,
-      'remove them with `qemu-img bitmap --remove`',
-    )
   }
 }
 

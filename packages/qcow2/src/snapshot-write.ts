@@ -108,6 +108,9 @@ export async function applySnapshot(
 ): Promise<void> {
   const snapshot = find(target, idOrName)
   const { storage, header, guard, clusterSize } = target
+  const { assertNoBitmaps } = await import('./bitmap-change.js')
+  // They are the image's, not the snapshot's.
+  await assertNoBitmaps(target, options)
   if (snapshot.virtualSize !== header.size) await assertNoSizeBound(target, snapshot.virtualSize)
   await target.begin()
   await target.settle(options)
@@ -133,7 +136,7 @@ export async function applySnapshot(
   await target.settle(options)
 }
 
-/** A disk of another size: bitmaps would not fit it. Other snapshots keep their own sizes only where they record them. */
+/** A disk of another size. Other snapshots keep their own sizes only where they record them. */
 function assertNoSizeBound(target: WritableImage, size: number): Promise<void> {
   if (target.header.version === 3) return assertResizable(target, size)
   const message = 'the snapshot is of a disk of another size'

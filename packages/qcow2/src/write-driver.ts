@@ -13,7 +13,8 @@ import {
   type SnapshotStore,
 } from '@img/core'
 import { backingReference } from './backing-name.js'
-import { readBitmapInfo } from './bitmap-info.js'
+import { readBitmapEntries } from './bitmap-info.js'
+import { writableBitmaps } from './bitmap-store.js'
 import { type DriverParts, openSnapshot } from './driver.js'
 import { describeImage } from './info.js'
 import { SECTOR } from './limits.js'
@@ -30,13 +31,8 @@ export async function openWritable(parts: DriverParts, context: OpenContext): Pr
   const { image, snapshots } = parts
   const { header, storage } = image
   for (const snapshot of snapshots) checkSnapshot(snapshot, header, storage)
-  const bitmaps = header.version === 3 ? await readBitmapInfo(storage, header, context) : []
-  if (bitmaps.some(({ flags }) => flags.includes('auto') && !flags.includes('in-use'))) {
-    context.warn(
-      `${storage.label}: enabled bitmaps are not kept up to date by writes from here; ` +
-        'the first write marks them as inconsistent',
-    )
-  }
+  // A directory that is damaged is told of now, not by the first write.
+  await readBitmapEntries(storage, header, context)
   const l1 = new L1Table(storage, header.l1TableOffset, header.l1Size)
   const target = await WritableImage.open(image, l1, snapshots, context)
   return new WritableDriver(parts, target, new WritableMap(target, l1))
@@ -56,9 +52,7 @@ class WritableDriver implements Driver {
     this.#target = target
     this.map = map
     this.holes = parts.holes
-    if (target.header.version === 3) {
-      this.bitmaps = { list: (options) => readBitmapInfo(target.storage, target.header, options) }
-    }
+    if (target.header.version === 3) this.bitmaps = writableBitmaps(target)
     const snapshots = snapshotStore(
       () => target.snapshots,
       target.storage.label,
@@ -76,8 +70,11 @@ class WritableDriver implements Driver {
   }
 
   async resize(size: number, options: ResizeOptions): Promise<void> {
-    const { resizeImage } = await import('./resize.js')
-    await resizeImage(this.#target, this.map, size, options)
+    const target = this.#target
+    const { assertResizable, resizeImage } = await import('./resize.js')
+    await assertResizable(target, size)
+    const { resizeWithBitmaps } = await import('./bitmap-change.js')
+    await resizeWithBitmaps(target, size, () => resizeImage(target, this.map, size, options), options)
   }
 
   async amend(options: Readonly<Record<string, unknown>>, context: AmendContext): Promise<void> {
@@ -98,12 +95,15 @@ class WritableDriver implements Driver {
 
   async empty(options?: IoOptions): Promise<void> {
     const { emptyImage } = await import('./backing.js')
+    await this.#target.bitmaps.wake(options)
+    await this.#target.bitmaps.touch(0, this.size, options)
     await emptyImage(this.#target, this.map, options)
   }
 
   async check(options: CheckOptions): Promise<CheckResult> {
     const target = this.#target
     const { checkImage } = await import('./check.js')
+    await target.bitmaps.settle(options)
     const { result, header, repaired } = await checkImage(target.storage, target.header, options)
     if (repaired) {
       // Where it cannot be changed now, the next change says why.
@@ -120,8 +120,13 @@ class WritableDriver implements Driver {
     return describeImage(this.#target.storage, this.#target.header, options)
   }
 
+  /** Stores the bitmaps: everything else was flushed. */
   async close(): Promise<void> {
-    await this.#parts.dataFile?.close()
+    try {
+      await this.#target.bitmaps.settle()
+    } finally {
+      await this.#parts.dataFile?.close()
+    }
   }
 }
 

@@ -10,7 +10,7 @@ import {
   writeU64BE,
 } from '@img/core'
 import { ClusterAllocator, type ClusterSpan } from './allocate.js'
-import { markBitmapsInUse } from './bitmap-in-use.js'
+import { LiveBitmaps } from './bitmap-live.js'
 import { corrupt, qcow2Error } from './errors.js'
 import { bitmapsExtension } from './extensions.js'
 import { Autoclear, Incompatible, writeFeatures } from './features.js'
@@ -37,6 +37,7 @@ export class WritableImage {
   /** Guest data is in an external data file, at its guest offset. */
   readonly external: boolean
   readonly guard: WriteGuard
+  readonly bitmaps: LiveBitmaps
   refcounts: RefcountStore
   allocator: ClusterAllocator
   l1: L1Table
@@ -66,6 +67,7 @@ export class WritableImage {
     this.clusterSize = 2 ** header.clusterBits
     this.external = header.incompatibleFeatures.has(Incompatible.dataFile)
     this.guard = new WriteGuard(this.clusterSize, storage.label)
+    this.bitmaps = new LiveBitmaps(this)
     this.allocator = new ClusterAllocator(
       refcounts,
       this.guard,
@@ -113,8 +115,7 @@ export class WritableImage {
 
   /**
    * To be called before every change. The first time it takes stock of where metadata lies, clears autoclear bits that
-   * are not known here, and marks enabled bitmaps, which writes would make wrong. Gives back what a failed write had
-   * taken, and commits where much has gathered.
+   * are not known here. Gives back what a failed write had taken, and commits where much has gathered.
    */
   async begin(): Promise<void> {
     await this.denounce()
@@ -163,6 +164,7 @@ export class WritableImage {
     image.header = header
     image.cache.clear()
     this.guard.clear()
+    this.bitmaps.forget()
     this.#fresh.clear()
     this.#unmapped = undefined
     this.#begun = false
@@ -368,14 +370,12 @@ export class WritableImage {
     const kept = new Set(
       [Autoclear.bitmaps, Autoclear.rawDataFile].filter((bit) => header.autoclearFeatures.has(bit)),
     )
-    let changed = await markBitmapsInUse(storage, header)
     if (kept.size !== header.autoclearFeatures.size) {
       const bytes = new Uint8Array(8)
       writeFeatures(viewOf(bytes), 0, kept)
       await this.patchHeader(88, bytes, { autoclearFeatures: kept })
-      changed = true
+      await storage.flush()
     }
-    if (changed) await storage.flush()
     // Mapped parts of a raw data file must lie in it.
     if (this.rawData && image.data.size < header.size) await writable(image.data).truncate(header.size)
   }

@@ -49,7 +49,8 @@ export class WritableMap extends Qcow2Map {
     // Version 2 cannot say zero where a backing file would show.
     if (header.version === 2 && hasBacking) return
     const content = header.version === 2 ? 'unallocated' : 'zero'
-    this.zero = (offset, length, options) => {
+    this.zero = async (offset, length, options) => {
+      await target.bitmaps.changing(offset, length, options)
       const keep = options?.unmap === false ? 'all' : 'zero'
       const range = { offset, length, content, keep, explicit: options?.explicit } as const
       return clearRange(target, this.#l2, range, options)
@@ -66,8 +67,12 @@ export class WritableMap extends Qcow2Map {
   }
 
   async allocate(offset: number, length: number, options?: IoOptions): Promise<Allocation> {
+    const { bitmaps } = this.#target
     try {
-      return await this.#allocate(offset, length, options)
+      if (!bitmaps.isAwake) await bitmaps.wake(options)
+      const room = await this.#allocate(offset, length, options)
+      if (bitmaps.isKeeping) await bitmaps.touch(offset, room.length, options)
+      return room
     } catch (error) {
       await this.#target.denounce()
       throw error
@@ -109,12 +114,18 @@ export class WritableMap extends Qcow2Map {
   }
 
   async allocateCompressed(offset: number, hostLength: number, options?: IoOptions): Promise<Allocation> {
+    await this.#target.bitmaps.changing(
+      offset,
+      Math.min(this.clusterSize, this.#target.header.size - offset),
+      options,
+    )
     const { allocateCompressed } = await import('./write-compressed.js')
     return allocateCompressed(this.#target, this.#l2, offset, hostLength, options)
   }
 
   /** Version 3 says zero for what is discarded, so that it never shows what a backing file holds. */
-  discard(offset: number, length: number, options?: IoOptions): Promise<void> {
+  async discard(offset: number, length: number, options?: IoOptions): Promise<void> {
+    await this.#target.bitmaps.changing(offset, length, options)
     const content = this.#target.header.version === 2 ? 'unallocated' : 'zero'
     return clearRange(this.#target, this.#l2, { offset, length, content, keep: 'none' }, options)
   }

@@ -1,12 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { type DiskImage, openImage } from '@img/core'
 import { describe, expect, it } from 'vitest'
 import { buildImage, COPIED } from './support/build.js'
 import { content, registry } from './support/disks.js'
-import { hasQemu, run } from './support/qemu.js'
-import { FileStorage, MemoryStorage } from './support/storage.js'
+import { MemoryStorage } from './support/storage.js'
 
 /** A 64 KiB cluster image of 1 MiB with one data cluster: header, refcount table, L1, refcount block, L2, data. */
 function small(edit?: (view: DataView) => void, incompatible: readonly number[] = []): Uint8Array {
@@ -104,36 +100,5 @@ describe('opening for writing', () => {
     const found = await content(again)
     expect(found[8 * cluster]).toBe(8)
     expect(found[3 * cluster]).toBe(0)
-  })
-})
-
-describe.skipIf(!hasQemu)('bitmaps (skipped without qemu-img)', () => {
-  it('are marked as inconsistent where enabled, with a warning, and the image stays clean', async () => {
-    const dir = mkdtempSync(join(tmpdir(), 'qcow2-bitmap-'))
-    const path = join(dir, 'disk.qcow2')
-    try {
-      run('qemu-img', 'create', '-q', '-f', 'qcow2', path, '4M')
-      run('qemu-img', 'bitmap', '--add', path, 'on')
-      run('qemu-img', 'bitmap', '--add', '--disable', path, 'off')
-      const warnings: string[] = []
-      const storage = new FileStorage(path, { flags: 'r+' })
-      const disk = await openImage(storage, {
-        registry,
-        format: 'qcow2',
-        writable: true,
-        onWarning: (message) => void warnings.push(message),
-      })
-      expect(warnings.join()).toContain('bitmaps')
-      await disk.write?.(0, new Uint8Array(100).fill(1))
-      await disk.close()
-      const info = JSON.parse(run('qemu-img', 'info', '--output=json', path).stdout)
-      expect(info['format-specific'].data.bitmaps).toEqual([
-        { flags: ['in-use', 'auto'], name: 'on', granularity: 65536 },
-        { flags: [], name: 'off', granularity: 65536 },
-      ])
-      expect(run('qemu-img', 'check', path).status).toBe(0)
-    } finally {
-      rmSync(dir, { recursive: true, force: true })
-    }
   })
 })

@@ -22,6 +22,10 @@ export interface Fixture {
   readonly info?: { readonly rc: number; readonly json?: Record<string, unknown> }
   readonly map?: { readonly rc: number; readonly json?: readonly MapEntry[] }
   readonly measure?: Record<string, { readonly rc: number; readonly json?: Record<string, number> }>
+  /** Dirty ranges, or how reading them through NBD failed. */
+  readonly bitmaps?: Readonly<
+    Record<string, readonly (readonly [number, number])[] | { readonly rc: number }>
+  >
   readonly snapshots?: readonly {
     readonly id: string
     readonly name: string
