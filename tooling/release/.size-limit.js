@@ -19,6 +19,8 @@ const limits = [
   ['@img/crypto', 'crypto/dist/index.js', '21 kB'],
   ['@img/vmdk', 'vmdk/dist/index.js', '22 kB'],
   ['@img/vmdk/format', 'vmdk/dist/format.js', '22 kB'],
+  ['@img/lvm', 'lvm/dist/index.js', '12.3 kB'],
+  ['@img/lvm/format', 'lvm/dist/format.js', '12.3 kB'],
   ['@img/conformance', 'conformance/dist/index.js', '28 kB'],
   ['@img/node', 'node/dist/index.js', '13 kB', { platform: 'node' }],
 ]

@@ -1,0 +1,255 @@
+import { cacheVolume } from './cache.js'
+import { lvmError } from './errors.js'
+import { MAX_STACK, SECTOR } from './limits.js'
+import { mirrorVolume, parityVolume, raid10Volume } from './raid.js'
+import { raidLayouts } from './raid-layout.js'
+import { readRaidState } from './raid-metadata.js'
+import { snapshotVolume } from './snapshot-store.js'
+import { ThinPool } from './thin.js'
+import { errorVolume, joinVolumes, sliceVolume, stripedVolume, type Volume, zeroVolume } from './volume.js'
+import { type LogicalVolume, Reader, type Segment, type VolumeGroup } from './volume-group.js'
+
+/** Segment types that are known and not read. */
+const refused: ReadonlySet<string> = new Set(['vdo', 'vdo-pool', 'writecache', 'integrity'])
+
+/** A snapshot in the metadata: a hidden volume that joins an origin and a store, which has the name that users know. */
+export interface SnapshotLink {
+  readonly origin: string
+  readonly store: string
+  /** Bytes. */
+  readonly chunk: number
+  /** Logical extents. */
+  readonly extents: number
+  readonly merging: boolean
+  /** The hidden volume. */
+  readonly joint: LogicalVolume
+}
+
+/** Snapshots by the name of their store. */
+export function snapshotLinks(group: VolumeGroup): ReadonlyMap<string, SnapshotLink> {
+  const links = new Map<string, SnapshotLink>()
+  for (const joint of group.logicalVolumes.values()) {
+    for (const { type, config, count } of joint.segments) {
+      if (type !== 'snapshot') continue
+      const read = new Reader(config, joint.name)
+      const merging = read.optionalText('merging_store')
+      const store = merging ?? read.text('cow_store')
+      links.set(store, {
+        origin: read.text('origin'),
+        store,
+        chunk: read.number('chunk_size') * SECTOR,
+        extents: count,
+        merging: merging !== undefined,
+        joint,
+      })
+    }
+  }
+  return links
+}
+
+/** Makes volumes of the logical volumes of a group. */
+export class LogicalVolumes {
+  readonly #group: VolumeGroup
+  readonly #physical: ReadonlyMap<string, Volume>
+  readonly #snapshots: ReadonlyMap<string, SnapshotLink>
+  readonly #warn: (message: string) => void
+  readonly #pools = new Map<string, Promise<ThinPool>>()
+
+  /** @param physical the physical volumes by the names in the metadata, from the first extent on */
+  constructor(group: VolumeGroup, physical: ReadonlyMap<string, Volume>, warn: (message: string) => void) {
+    this.#group = group
+    this.#physical = physical
+    this.#snapshots = snapshotLinks(group)
+    this.#warn = warn
+  }
+
+  /**
+   * A volume as its users see it: a snapshot's name stands for the snapshot, not for its store.
+   * @throws {ImageError} IMG_NOT_FOUND, IMG_CORRUPT, IMG_UNSUPPORTED for segment types that are not read.
+   */
+  async open(name: string): Promise<Volume> {
+    const link = this.#snapshots.get(name)
+    if (link === undefined) return this.#build(name, [])
+    if (link.merging) {
+      throw lvmError(
+        'IMG_UNSUPPORTED',
+        `snapshot ${name} is being merged into ${link.origin}`,
+        undefined,
+        undefined,
+        'activate it with lvm2, so that the merge can end',
+      )
+    }
+    const origin = await this.#build(link.origin, [name])
+    const size = Math.min(origin.size, link.extents * this.#group.extentSize)
+    return snapshotVolume(name, sliceVolume(origin, 0, size), await this.#build(name, []), link.chunk)
+  }
+
+  /** @param above volumes that are built on this one */
+  async #build(name: string, above: readonly string[]): Promise<Volume> {
+    const volume = this.#group.logicalVolumes.get(name)
+    if (volume === undefined)
+      throw lvmError('IMG_NOT_FOUND', `there is no logical volume ${name} in ${this.#group.name}`)
+    if (above.includes(name) || above.length >= MAX_STACK) {
+      throw lvmError('IMG_CORRUPT', `metadata: ${name} is built on itself, or on too many others`)
+    }
+    const stack = [...above, name]
+    const parts: Volume[] = []
+    for (const segment of volume.segments) parts.push(await this.#segment(volume, segment, stack))
+    return joinVolumes(parts)
+  }
+
+  async #segment(volume: LogicalVolume, segment: Segment, stack: readonly string[]): Promise<Volume> {
+    const { type } = segment
+    const size = segment.count * this.#group.extentSize
+    const read = new Reader(segment.config, `a segment of ${volume.name}`)
+    if (type === 'striped' || type === 'linear') return this.#striped(read, size, stack)
+    if (type === 'zero') return zeroVolume(size)
+    if (type === 'error')
+      return errorVolume(size, `logical volume ${volume.name} is of type error: it cannot be read`)
+    if (type === 'mirror') {
+      const legs = await this.#areas(read, 'mirrors', size, stack)
+      return mirrorVolume(volume.name, legs, size)
+    }
+    if (type.startsWith('raid')) return this.#raid(volume.name, type, read, size, stack)
+    if (type === 'thin') return this.#thin(read, size, stack)
+    if (type === 'cache') return this.#cache(volume.name, segment, read, stack)
+    if (type === 'thin-pool' || type === 'cache-pool') {
+      throw lvmError(
+        'IMG_UNSUPPORTED',
+        `${volume.name} is a ${type}: it holds other volumes and has no content of its own`,
+      )
+    }
+    const reason = refused.has(type) ? 'is not supported' : 'is not known'
+    throw lvmError('IMG_UNSUPPORTED', `logical volume ${volume.name}: segment type ${type} ${reason}`)
+  }
+
+  async #striped(read: Reader, size: number, stack: readonly string[]): Promise<Volume> {
+    const count = read.number('stripe_count')
+    const areas = await this.#areas(read, 'stripes', size / count, stack)
+    const [only] = areas
+    if (areas.length !== count || only === undefined) {
+      throw lvmError(
+        'IMG_CORRUPT',
+        `metadata: ${count} stripes, but ${areas.length} areas, in ${stack.at(-1)}`,
+      )
+    }
+    return count === 1 ? only : stripedVolume(areas, chunkOf(read, stack))
+  }
+
+  /** Areas as `name, first extent` pairs, of physical or logical volumes. `size`: bytes of each. */
+  async #areas(read: Reader, key: string, size: number, stack: readonly string[]): Promise<Volume[]> {
+    const list = read.list(key)
+    const areas: Volume[] = []
+    for (let at = 0; at + 1 < list.length; at += 2) {
+      const name = String(list[at])
+      const extent = Number(list[at + 1])
+      const physical = this.#physical.get(name)
+      const volume = physical ?? (await this.#build(name, stack))
+      if (!Number.isSafeInteger(extent) || extent < 0) {
+        throw lvmError('IMG_CORRUPT', `metadata: an area of ${stack.at(-1)} starts at extent ${list[at + 1]}`)
+      }
+      areas.push(sliceVolume(volume, extent * this.#group.extentSize, size))
+    }
+    return areas
+  }
+
+  async #raid(
+    name: string,
+    type: string,
+    read: Reader,
+    size: number,
+    stack: readonly string[],
+  ): Promise<Volume> {
+    const plain = read.texts('raid0_lvs')
+    const pairs = read.texts('raids')
+    const images: Volume[] = []
+    const metadata: (Volume | undefined)[] = []
+    for (const image of plain) images.push(await this.#build(image, stack))
+    for (let at = 0; at + 1 < pairs.length; at += 2) {
+      metadata.push(await this.#build(pairs[at] as string, stack))
+      images.push(await this.#build(pairs[at + 1] as string, stack))
+    }
+    if (images.length < 1) throw lvmError('IMG_CORRUPT', `metadata: ${name} has no images`)
+    if (type === 'raid0' || type === 'raid0_meta') {
+      return sliceVolume(stripedVolume(images, chunkOf(read, stack)), 0, size)
+    }
+    const state = await readRaidState(metadata, images[0]?.size ?? 0)
+    const usable = images.map((image, at) =>
+      state.usable[at] === false ? { ...image, missing: true } : image,
+    )
+    if (type === 'raid1') return mirrorVolume(name, usable, size)
+    const chunk = chunkOf(read, stack)
+    if (type === 'raid10' || type === 'raid10_near') {
+      return raid10Volume(name, usable, chunk, read.optionalNumber('data_copies') ?? 2, size)
+    }
+    const layout = raidLayouts[type]
+    if (layout === undefined)
+      throw lvmError('IMG_UNSUPPORTED', `logical volume ${name}: segment type ${type} is not known`)
+    if (images.length <= layout.parities || size % chunk !== 0) {
+      throw lvmError('IMG_CORRUPT', `metadata: ${name} cannot be ${type} of ${images.length} images`)
+    }
+    return parityVolume({ name, layout, images: usable, chunk, size, inSync: state.inSync })
+  }
+
+  async #thin(read: Reader, size: number, stack: readonly string[]): Promise<Volume> {
+    const poolName = read.text('thin_pool')
+    let pool = this.#pools.get(poolName)
+    if (pool === undefined) {
+      pool = this.#openPool(poolName, stack)
+      this.#pools.set(poolName, pool)
+    }
+    const external = read.optionalText('external_origin')
+    const origin = external === undefined ? undefined : await this.#build(external, stack)
+    return (await pool).volume(read.number('device_id'), size, origin)
+  }
+
+  async #openPool(name: string, stack: readonly string[]): Promise<ThinPool> {
+    const read = this.#poolReader(name, 'thin-pool')
+    const metadata = await this.#build(read.text('metadata'), stack)
+    const data = await this.#build(read.text('pool'), stack)
+    return new ThinPool(name, metadata, data, read.number('chunk_size') * SECTOR, this.#warn)
+  }
+
+  async #cache(
+    name: string,
+    { typeFlags }: Segment,
+    read: Reader,
+    stack: readonly string[],
+  ): Promise<Volume> {
+    const origin = await this.#build(read.text('origin'), stack)
+    const poolName = read.text('cache_pool')
+    if (typeFlags.includes('CACHE_USES_CACHEVOL')) {
+      const volume = await this.#build(poolName, stack)
+      const part = (start: string, length: string): Volume =>
+        sliceVolume(volume, read.number(start) * SECTOR, read.number(length) * SECTOR)
+      return cacheVolume(
+        name,
+        origin,
+        part('metadata_start', 'metadata_len'),
+        part('data_start', 'data_len'),
+        chunkBytes(read),
+      )
+    }
+    const pool = this.#poolReader(poolName, 'cache-pool')
+    const metadata = await this.#build(pool.text('metadata'), stack)
+    const data = await this.#build(pool.text('data'), stack)
+    return cacheVolume(name, origin, metadata, data, chunkBytes(pool))
+  }
+
+  #poolReader(name: string, type: string): Reader {
+    const segment = this.#group.logicalVolumes.get(name)?.segments[0]
+    if (segment?.type !== type) throw lvmError('IMG_CORRUPT', `metadata: ${name} is not a ${type}`)
+    return new Reader(segment.config, `pool ${name}`)
+  }
+}
+
+function chunkBytes(read: Reader): number | undefined {
+  const sectors = read.optionalNumber('chunk_size')
+  return sectors === undefined ? undefined : sectors * SECTOR
+}
+
+function chunkOf(read: Reader, stack: readonly string[]): number {
+  const chunk = read.number('stripe_size') * SECTOR
+  if (chunk === 0) throw lvmError('IMG_CORRUPT', `metadata: ${stack.at(-1)} has stripes of no size`)
+  return chunk
+}

@@ -1,0 +1,66 @@
+import { readU64LE, viewOf } from '@img/core'
+import { SECTOR } from './limits.js'
+import { readVolume, type Volume } from './volume.js'
+
+/** What the superblocks of a set tell of its images. */
+export interface RaidState {
+  /** For each image: it holds what it should. */
+  readonly usable: readonly boolean[]
+  /** Parity or copies were completed. */
+  readonly inSync: boolean
+}
+
+interface Superblock {
+  readonly events: number
+  /** Bit by image. */
+  readonly failed: readonly boolean[]
+  /** Sectors of this image that were rebuilt; `undefined`: all. */
+  readonly recovered: number | undefined
+  /** Sectors of the set whose parity is right; `undefined`: all. */
+  readonly synced: number | undefined
+}
+
+const magic = 0x64526d44
+
+/**
+ * Reads the superblocks (`rmeta`) of a RAID set. A set that was never activated has none: all of it counts.
+ * Source: Linux drivers/md/dm-raid.c, struct dm_raid_superblock.
+ * @param metadata one for each image; undefined where there is none
+ */
+export async function readRaidState(
+  metadata: readonly (Volume | undefined)[],
+  imageSize: number,
+): Promise<RaidState> {
+  const blocks = await Promise.all(metadata.map((volume) => readSuperblock(volume, metadata.length)))
+  const newest = blocks.reduce<Superblock | undefined>(
+    (best, block) => (block && (!best || block.events > best.events) ? block : best),
+    undefined,
+  )
+  if (newest === undefined) return { usable: metadata.map(() => true), inSync: true }
+  const usable = blocks.map((block, index) => {
+    if (newest.failed[index] === true) return false
+    if (block === undefined) return metadata[index] === undefined
+    const rebuilt = block.recovered === undefined || block.recovered * SECTOR >= imageSize
+    return rebuilt && block.events + 1 >= newest.events
+  })
+  return { usable, inSync: newest.synced === undefined || newest.synced * SECTOR >= imageSize }
+}
+
+async function readSuperblock(volume: Volume | undefined, images: number): Promise<Superblock | undefined> {
+  if (volume === undefined || volume.missing || volume.size < SECTOR) return undefined
+  const bytes = new Uint8Array(SECTOR)
+  await readVolume(volume, 0, bytes)
+  const view = viewOf(bytes)
+  if (view.getUint32(0, true) !== magic) return undefined
+  const failed = Array.from({ length: images }, (_, index) => {
+    if (index >= 64) return false
+    return Math.floor(view.getUint32(24 + (index >= 32 ? 4 : 0), true) / 2 ** (index % 32)) % 2 === 1
+  })
+  return { events: readU64LE(view, 16), failed, recovered: sectors(view, 32), synced: sectors(view, 40) }
+}
+
+/** All bits set: complete. */
+function sectors(view: DataView, at: number): number | undefined {
+  const complete = view.getUint32(at, true) === 0xffffffff && view.getUint32(at + 4, true) === 0xffffffff
+  return complete ? undefined : readU64LE(view, at)
+}

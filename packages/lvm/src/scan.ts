@@ -1,0 +1,121 @@
+import { ImageError, type IoOptions, type Storage, sliceStorage } from '@img/core'
+import { type ConfigSection, parseConfig } from './config-text.js'
+import { lvmError } from './errors.js'
+import { formatUuid, type PvLabel, readLabel } from './label.js'
+import { readMetadataText } from './metadata-area.js'
+import { readPartitions } from './partitions.js'
+import { type VolumeGroup, volumeGroupOf } from './volume-group.js'
+
+/** A physical volume found on a disk. */
+export interface FoundPv {
+  readonly uuid: string
+  /** The volume itself: a slice where it is in a partition. */
+  readonly storage: Storage
+  /** Byte offset on the disk. */
+  readonly offset: number
+  /** The disk, for messages. */
+  readonly disk: string
+  readonly label: PvLabel
+}
+
+/** Metadata read from one area. */
+interface Candidate {
+  readonly group: VolumeGroup
+  readonly root: ConfigSection
+  readonly from: FoundPv
+}
+
+/** What was found on all disks together. */
+export interface Found {
+  readonly volumes: readonly FoundPv[]
+  /** Undefined where no metadata could be read. */
+  readonly group: VolumeGroup | undefined
+  /** Why metadata could not be read, one for each damaged area. */
+  readonly faults: readonly ImageError[]
+}
+
+/** Finds the physical volumes of a disk: on the whole of it, or in its partitions. */
+export async function findPhysicalVolumes(disk: Storage, options?: IoOptions): Promise<FoundPv[]> {
+  const whole = await readLabel(disk, options)
+  if (whole !== undefined) return [pv(disk, disk, 0, whole)]
+  const found: FoundPv[] = []
+  for (const { offset, size } of await readPartitions(disk, options)) {
+    const part = sliceStorage(disk, offset, size)
+    const label = await readLabel(part, options)
+    if (label !== undefined) found.push(pv(disk, part, offset, label))
+  }
+  return found
+}
+
+function pv(disk: Storage, storage: Storage, offset: number, label: PvLabel): FoundPv {
+  return { uuid: formatUuid(label.uuid), storage, offset, disk: disk.label, label }
+}
+
+/**
+ * Reads the metadata of all areas of these volumes and takes the newest: the highest sequence number wins.
+ * @param name the group wanted where there are several
+ * @throws {ImageError} IMG_BAD_OPTION where volumes of several groups were found and none was named.
+ */
+export async function readGroup(
+  volumes: readonly FoundPv[],
+  name: string | undefined,
+  warn: (message: string) => void,
+  options?: IoOptions,
+): Promise<Found> {
+  const candidates: Candidate[] = []
+  const faults: ImageError[] = []
+  for (const from of volumes) {
+    for (const area of from.label.metadataAreas) {
+      try {
+        const text = await readMetadataText(from.storage, area, options)
+        if (text === undefined) continue
+        const root = parseConfig(text, from.disk)
+        candidates.push({ group: volumeGroupOf(root, from.disk), root, from })
+      } catch (error) {
+        if (!ImageError.is(error)) throw error
+        faults.push(error)
+      }
+    }
+  }
+  const wanted = choose(candidates, name)
+  const group = newest(wanted)
+  if (group !== undefined) {
+    for (const { message } of faults) warn(`${message}; another copy is used`)
+    const old = wanted.filter(({ group: { sequence } }) => sequence < group.sequence)
+    for (const disk of new Set(old.map(({ from }) => from.disk))) {
+      warn(`${disk}: its metadata is older than that of another disk, which is used (${group.sequence})`)
+    }
+  }
+  return { volumes, group, faults }
+}
+
+function newest(candidates: readonly Candidate[]): VolumeGroup | undefined {
+  let best: VolumeGroup | undefined
+  for (const { group } of candidates) if (best === undefined || group.sequence > best.sequence) best = group
+  return best
+}
+
+function choose(candidates: readonly Candidate[], name: string | undefined): readonly Candidate[] {
+  const groups = new Map(candidates.map(({ group }) => [group.uuid, group.name]))
+  if (name === undefined) {
+    if (groups.size <= 1) return candidates
+    throw lvmError(
+      'IMG_BAD_OPTION',
+      `there are several volume groups: ${[...groups.values()].join(', ')}`,
+      undefined,
+      undefined,
+      'name the volume with its group, as in lv=GROUP/VOLUME',
+    )
+  }
+  const wanted = candidates.filter(({ group }) => group.name === name)
+  if (wanted.length === 0 && candidates.length > 0) {
+    throw lvmError(
+      'IMG_NOT_FOUND',
+      `there is no volume group ${name}; found: ${[...groups.values()].join(', ')}`,
+    )
+  }
+  if (new Set(wanted.map(({ group }) => group.uuid)).size > 1) {
+    throw lvmError('IMG_CORRUPT', `two volume groups are called ${name}`)
+  }
+  return wanted
+}

@@ -1,0 +1,135 @@
+import { readU64LE, type Storage, viewOf } from '@img/core'
+import { lvmError } from './errors.js'
+import { SECTOR } from './limits.js'
+import { type Volume, volumeStorage } from './volume.js'
+
+const magic = 0x70416e53
+const exceptionBytes = 16
+
+/** Where chunks of a snapshot were copied to: old chunk numbers, ascending, and new ones. */
+interface Exceptions {
+  readonly chunk: number
+  readonly old: Float64Array
+  readonly copies: Float64Array
+}
+
+/**
+ * A snapshot: what was copied to its store, and the origin for the rest.
+ * Source: Linux drivers/md/dm-snap-persistent.c, Documentation/admin-guide/device-mapper/snapshot.rst.
+ * @param name for messages
+ */
+export function snapshotVolume(name: string, origin: Volume, store: Volume, chunk: number): Volume {
+  let loading: Promise<void> | undefined
+  let exceptions: Exceptions | undefined
+  const find = (offset: number, maxLength: number): ReturnType<Volume['lookup']> => {
+    const { old, copies } = exceptions as Exceptions
+    const inside = offset % chunk
+    const number = (offset - inside) / chunk
+    const at = firstFrom(old, number)
+    if (old[at] === number) {
+      return store.lookup((copies[at] as number) * chunk + inside, Math.min(maxLength, chunk - inside))
+    }
+    const next = old[at]
+    const length = next === undefined ? maxLength : Math.min(maxLength, next * chunk - offset)
+    return origin.lookup(offset, length)
+  }
+  return {
+    size: origin.size,
+    missing: origin.missing || store.missing,
+    lookup(offset, maxLength) {
+      if (exceptions !== undefined) return find(offset, maxLength)
+      loading ??= readExceptions(name, store, chunk).then((read) => {
+        exceptions = read
+      })
+      return loading.then(() => find(offset, maxLength))
+    },
+  }
+}
+
+/** Index of the first number that is not below `wanted`. */
+function firstFrom(numbers: Float64Array, wanted: number): number {
+  let low = 0
+  let high = numbers.length
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2)
+    if ((numbers[middle] as number) < wanted) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
+async function readExceptions(name: string, volume: Volume, chunk: number): Promise<Exceptions> {
+  const store = volumeStorage(volume, name)
+  try {
+    await checkHeader(name, store, chunk)
+    return await readTables(name, store, chunk)
+  } finally {
+    await store.close()
+  }
+}
+
+async function checkHeader(name: string, store: Storage, chunk: number): Promise<void> {
+  const head = new Uint8Array(SECTOR)
+  await store.read(0, head)
+  const view = viewOf(head)
+  if (view.getUint32(0, true) !== magic) {
+    throw lvmError('IMG_CORRUPT', `the store of snapshot ${name} has no header`)
+  }
+  if (view.getUint32(4, true) !== 1) {
+    throw lvmError(
+      'IMG_CORRUPT',
+      `snapshot ${name} is invalid: its store ran full, and what it held is lost`,
+      undefined,
+      undefined,
+      'its origin can still be read; remove the snapshot',
+    )
+  }
+  if (view.getUint32(8, true) !== 1) {
+    throw lvmError(
+      'IMG_UNSUPPORTED',
+      `the store of snapshot ${name} is of version ${view.getUint32(8, true)}`,
+    )
+  }
+  const recorded = view.getUint32(12, true) * SECTOR
+  if (recorded !== chunk) {
+    throw lvmError(
+      'IMG_CORRUPT',
+      `snapshot ${name} has chunks of ${recorded} bytes, the metadata says ${chunk}`,
+    )
+  }
+}
+
+/** A chunk of the table is followed by as many chunks of data as it has entries. The first empty entry ends it. */
+async function readTables(name: string, store: Storage, chunk: number): Promise<Exceptions> {
+  const perTable = chunk / exceptionBytes
+  const chunks = Math.floor(store.size / chunk)
+  const pairs: [number, number][] = []
+  const table = new Uint8Array(chunk)
+  const view = viewOf(table)
+  for (let at = 1; at < chunks; at += perTable + 1) {
+    await store.read(at * chunk, table)
+    for (let entry = 0; entry < perTable; entry++) {
+      const old = readU64LE(view, entry * exceptionBytes)
+      const copy = readU64LE(view, entry * exceptionBytes + 8)
+      if (copy === 0) return sorted(name, chunk, pairs)
+      if (copy >= chunks) {
+        throw lvmError(
+          'IMG_CORRUPT',
+          `snapshot ${name}: chunk ${old} is said to be at ${copy}, past the end of its store`,
+        )
+      }
+      pairs.push([old, copy])
+    }
+  }
+  return sorted(name, chunk, pairs)
+}
+
+function sorted(name: string, chunk: number, pairs: [number, number][]): Exceptions {
+  pairs.sort(([a], [b]) => a - b)
+  const old = Float64Array.from(pairs, ([from]) => from)
+  for (let i = 1; i < old.length; i++) {
+    if (old[i] === old[i - 1])
+      throw lvmError('IMG_CORRUPT', `snapshot ${name}: chunk ${old[i]} was copied twice`)
+  }
+  return { chunk, old, copies: Float64Array.from(pairs, ([, copy]) => copy) }
+}

@@ -1,0 +1,156 @@
+import { readU64LE, type Storage, viewOf } from '@img/core'
+import { BTree, type Place } from './btree.js'
+import { lvmError } from './errors.js'
+import { SECTOR } from './limits.js'
+import { blockKind, readBlock } from './metadata-block.js'
+import { type Volume, volumeStorage } from './volume.js'
+
+const magic = 27022010
+
+/** Time of a mapping: the low bits of its value; the block is above. Source: dm-thin-metadata.c, pack_block_time. */
+const timeRange: number = 2 ** 24
+
+/** What the superblock of a pool's metadata tells. */
+interface Superblock {
+  readonly mappingRoot: number
+  /** Bytes. */
+  readonly chunk: number
+  readonly needsCheck: boolean
+}
+
+/** A thin pool: its metadata and its data. */
+export class ThinPool {
+  readonly #name: string
+  readonly #metadata: Storage
+  readonly #data: Volume
+  readonly #chunk: number
+  readonly #warn: (message: string) => void
+  #superblock: Promise<Superblock> | undefined
+
+  /** @param chunk bytes, as lvm2's metadata has it */
+  constructor(name: string, metadata: Volume, data: Volume, chunk: number, warn: (message: string) => void) {
+    this.#name = name
+    this.#metadata = volumeStorage(metadata, `${name}_tmeta`)
+    this.#data = data
+    this.#chunk = chunk
+    this.#warn = warn
+  }
+
+  /** A thin volume of the pool. What it does not map is the external origin's, or zero. `size`: bytes. */
+  volume(device: number, size: number, origin: Volume | undefined): Volume {
+    const chunk = this.#chunk
+    let opening: Promise<BTree | undefined> | undefined
+    let last: Place | undefined
+    const inPlace = (offset: number, maxLength: number): ReturnType<Volume['lookup']> | undefined => {
+      const first = Math.floor(offset / chunk)
+      if (
+        last === undefined ||
+        first >= last.bound ||
+        (last.leaf.keys[0] ?? Number.POSITIVE_INFINITY) > first
+      ) {
+        return undefined
+      }
+      return this.#run(last, offset, maxLength, origin)
+    }
+    return {
+      size,
+      missing: this.#data.missing,
+      lookup: (offset, maxLength) => {
+        const near = inPlace(offset, maxLength)
+        if (near !== undefined) return near
+        opening ??= this.#open(device)
+        return opening.then(async (tree) => {
+          if (tree === undefined) return unmapped(offset, maxLength, origin)
+          const place = await tree.find(Math.floor(offset / chunk))
+          last = place
+          return this.#run(place, offset, maxLength, origin)
+        })
+      },
+    }
+  }
+
+  /** What one leaf tells of a range that starts within it. */
+  #run(
+    place: Place,
+    offset: number,
+    maxLength: number,
+    origin: Volume | undefined,
+  ): ReturnType<Volume['lookup']> {
+    const chunk = this.#chunk
+    const { keys, values } = place.leaf
+    const inside = offset % chunk
+    const first = (offset - inside) / chunk
+    let at = firstFrom(keys, first)
+    if (keys[at] !== first) {
+      const next = keys[at] ?? place.bound
+      return unmapped(offset, Math.min(maxLength, next * chunk - offset), origin)
+    }
+    const block = blockOf(values, at)
+    let count = 1
+    for (at++; inside + maxLength > count * chunk; at++, count++) {
+      if (keys[at] !== first + count || blockOf(values, at) !== block + count) break
+    }
+    const host = block * chunk + inside
+    const length = Math.min(maxLength, count * chunk - inside)
+    if (host + length > this.#data.size) {
+      throw lvmError('IMG_CORRUPT', `thin pool ${this.#name}: block ${block} lies outside its data`)
+    }
+    return this.#data.lookup(host, length)
+  }
+
+  async #open(device: number): Promise<BTree | undefined> {
+    this.#superblock ??= this.#readSuperblock()
+    const { mappingRoot } = await this.#superblock
+    const root = await new BTree(this.#metadata, mappingRoot).get(device)
+    if (root === undefined) {
+      throw lvmError('IMG_CORRUPT', `thin pool ${this.#name} does not know device ${device}`)
+    }
+    return new BTree(this.#metadata, root)
+  }
+
+  async #readSuperblock(): Promise<Superblock> {
+    const name = this.#name
+    const bytes = await readBlock(this.#metadata, 0, blockKind.thinSuperblock)
+    const view = viewOf(bytes)
+    if (readU64LE(view, 32) !== magic)
+      throw lvmError('IMG_CORRUPT', `thin pool ${name}: its metadata has no superblock`)
+    const version = view.getUint32(40, true)
+    if (version < 1 || version > 2)
+      throw lvmError('IMG_UNSUPPORTED', `thin pool ${name}: version ${version} is not known`)
+    const chunk = view.getUint32(336, true) * SECTOR
+    if (chunk !== this.#chunk) {
+      throw lvmError(
+        'IMG_CORRUPT',
+        `thin pool ${name} has chunks of ${chunk} bytes, the metadata of lvm2 says ${this.#chunk}`,
+      )
+    }
+    const needsCheck = view.getUint32(4, true) % 2 === 1
+    if (needsCheck) this.#warn(`thin pool ${name} is marked as in need of a check`)
+    return { mappingRoot: readU64LE(view, 320), chunk, needsCheck }
+  }
+}
+
+function blockOf(values: DataView, index: number): number {
+  return Math.floor(readU64LE(values, index * 8) / timeRange)
+}
+
+function unmapped(
+  offset: number,
+  maxLength: number,
+  origin: Volume | undefined,
+): ReturnType<Volume['lookup']> {
+  if (origin === undefined || offset >= origin.size) return { kind: 'zero', length: maxLength }
+  return origin.lookup(offset, Math.min(maxLength, origin.size - offset))
+}
+
+/** Index of the first number that is not below `wanted`. */
+function firstFrom(numbers: Float64Array, wanted: number): number {
+  let low = 0
+  let high = numbers.length
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2)
+    if ((numbers[middle] as number) < wanted) low = middle + 1
+    else high = middle
+  }
+  return low
+}

@@ -1,0 +1,93 @@
+import { memoryStorage, openImage } from '@img/core'
+import { describe, expect, it } from 'vitest'
+import { lvm } from '../src/format.js'
+import { digest, openVolume } from './support/open.js'
+import { scenario } from './support/scenarios.js'
+
+describe('opening', () => {
+  it('says that a disk has no physical volume', async () => {
+    const disk = memoryStorage(new Uint8Array(1024 * 1024))
+    await expect(openImage(disk, { format: lvm })).rejects.toMatchObject({ code: 'IMG_NOT_THIS_FORMAT' })
+  })
+
+  it('needs no name where there is one volume', async () => {
+    const { disks, manifest } = scenario('linear-4kn')
+    await using image = await openVolume(disks())
+    expect(image.size).toBe(manifest.logicalVolumes[0]?.size)
+  })
+
+  it('lists the volumes where there are several, and opens for information', async () => {
+    const { disks, manifest } = scenario('snapshot-4k')
+    await using image = await openVolume(disks())
+    await expect(image.read(0, new Uint8Array(1))).rejects.toMatchObject({
+      code: 'IMG_BAD_OPTION',
+      message: expect.stringContaining('origin, snap1, snap2'),
+    })
+    const { specific } = await image.info()
+    expect(specific).toMatchObject({
+      'volume-group': {
+        name: manifest.volumeGroup,
+        'extent-size': manifest.extentSize,
+        'sequence-number': manifest.seqno,
+      },
+      'physical-volumes': [{ uuid: manifest.physicalVolumes[0]?.uuid, missing: false, offset: 0 }],
+      'logical-volumes': manifest.logicalVolumes.map(({ name, uuid, size, segType, visible }) => ({
+        name,
+        uuid,
+        size,
+        type: segType,
+        visible,
+      })),
+    })
+  })
+
+  it.each([
+    ['vg0/nothing', 'IMG_NOT_FOUND'],
+    ['other/origin', 'IMG_NOT_FOUND'],
+  ])('refuses %s', async (name, code) => {
+    await expect(openVolume(scenario('snapshot-4k').disks(), name)).rejects.toMatchObject({ code })
+  })
+
+  it('names the physical volume that is missing, and reads what does not need it', async () => {
+    const [first] = scenario('thin-64k').disks()
+    await using image = await openVolume([first as Uint8Array], 'pool_tdata')
+    await expect(digest(image)).rejects.toMatchObject({
+      code: 'IMG_REFERENCE_MISSING',
+      message: expect.stringContaining('pv1'),
+    })
+  })
+
+  it('takes no disk twice', async () => {
+    const [first] = scenario('linear-4kn').disks()
+    const twice = [first as Uint8Array, first as Uint8Array]
+    await expect(openVolume(twice, 'data')).rejects.toMatchObject({ code: 'IMG_CORRUPT' })
+  })
+
+  it('opens no other disk unless it may', async () => {
+    const [first] = scenario('thin-64k').disks()
+    const disk = memoryStorage(first as Uint8Array)
+    await expect(openImage(disk, { format: lvm, options: { pv: 'disk1' } })).rejects.toMatchObject({
+      code: 'IMG_REFERENCE_DENIED',
+    })
+  })
+
+  it('does not write', async () => {
+    const disks = scenario('linear-4kn').disks()
+    await expect(openVolume(disks, 'data', { writable: true })).rejects.toMatchObject({
+      code: 'IMG_UNSUPPORTED',
+    })
+  })
+
+  it('keeps the holes of a thin volume', async () => {
+    await using image = await openVolume(scenario('thin-64k').disks(), 't1')
+    let zeros = 0
+    let end = 0
+    for await (const { offset, length, kind } of image.extents()) {
+      expect(offset).toBe(end)
+      end += length
+      if (kind === 'zero') zeros += length
+    }
+    expect(end).toBe(image.size)
+    expect(zeros).toBeGreaterThan(image.size / 2)
+  })
+})
