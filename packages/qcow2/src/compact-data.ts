@@ -1,6 +1,7 @@
 import { loadCodec } from '@img/core'
 import type { CompactRun } from './compact-run.js'
 import { COMPRESSED_HIGH, COPIED_HIGH, compressedShift, OFFSET_LOW, TWO32 } from './entries.js'
+import { CryptMethod } from './header.js'
 import { furtherSectors } from './layout.js'
 import { syncCopied } from './snapshot-refcounts.js'
 import { tableBytes, tableWords } from './tables.js'
@@ -199,7 +200,9 @@ async function moveCluster(
   group: Group,
 ): Promise<Moved | undefined> {
   const { target } = run
-  const { clusterSize, allocator } = target
+  const { clusterSize, allocator, header } = target
+  // Encrypted by where it is.
+  if (header.cryptMethod === CryptMethod.luks) return undefined
   // As many as there are: what shares it must not be told apart by another refcount.
   const all = await target.refcounts.get(offset / clusterSize)
   if (all < uses) return undefined
