@@ -16,6 +16,12 @@ export const createOptions: OptionSpecs = {
   'encrypt.key-secret': { kind: 'string', hidden: true, help: 'ID of secret providing qcow AES key' },
 }
 
+/** Options of opening, with the names of qemu 7.2. */
+export const openOptions: OptionSpecs = {
+  'encrypt.format': { kind: 'string', help: "Encryption of the image, format choices: 'aes'" },
+  'encrypt.key-secret': { kind: 'string', help: 'ID of secret providing qcow AES key' },
+}
+
 /** Checked values of {@link createOptions}, defaults filled in. */
 export interface CreateOptionValues {
   /** Bytes. */

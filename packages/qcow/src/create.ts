@@ -11,8 +11,9 @@ import {
 } from '@img/core'
 import { compression } from './compression.js'
 import { badOption } from './create-options.js'
+import type { Encryption } from './encryption.js'
 import { qcowError } from './errors.js'
-import { SECTOR, serialiseHeader } from './header.js'
+import { CryptMethod, SECTOR, serialiseHeader } from './header.js'
 import { l1Place, type NewImage, newImage, withSize } from './new-image.js'
 import { type Entry, encodeEntry } from './tables.js'
 import { l1Bytes } from './write-image.js'
@@ -27,18 +28,33 @@ export async function createQcow(
   spec: CreateSpec,
   context: CreateContext,
 ): Promise<ImageWriter> {
-  const writer = new QcowWriter(target, newImage(spec), spec.compress === true, context)
+  const image = newImage(spec)
+  const encryption = await newEncryption(target, image, spec, context)
+  const writer = new QcowWriter(target, image, spec.compress === true, context, encryption)
   await writer.start()
   return writer
+}
+
+/** The encryption of a new image; undefined without one. */
+async function newEncryption(
+  target: WritableStorage,
+  { header }: NewImage,
+  spec: CreateSpec,
+  context: CreateContext,
+): Promise<Encryption | undefined> {
+  if (header.cryptMethod === CryptMethod.none) return undefined
+  const { unlock, weakness } = await import('./encryption.js')
+  context.warn(weakness)
+  return unlock(target, spec.options, context.secret)
 }
 
 class QcowWriter implements ImageWriter {
   readonly clusterSize: number
   readonly compression?: CompressionSpec
   readonly placeCompressed?: (offset: number, hostLength: number) => Promise<Placement>
-  /** Room is at the end only, so that nothing has to be marked: without data, a backing file shows. With one, zeros are written. */
   readonly #target: WritableStorage
   readonly #image: NewImage
+  readonly #encryption: Encryption | undefined
   readonly #context: CreateContext
   /** Bytes that the target stood at before: there, what is not written may be garbage (a device). */
   readonly #oldBytes: number
@@ -50,7 +66,14 @@ class QcowWriter implements ImageWriter {
   #end: number
   #closed = false
 
-  constructor(target: WritableStorage, image: NewImage, compress: boolean, context: CreateContext) {
+  constructor(
+    target: WritableStorage,
+    image: NewImage,
+    compress: boolean,
+    context: CreateContext,
+    encryption: Encryption | undefined,
+  ) {
+    this.#encryption = encryption
     const { header, size } = image
     this.#target = target
     this.#image = image
@@ -89,7 +112,8 @@ class QcowWriter implements ImageWriter {
     const rest = host + inside + placed
     // The rest of the last cluster would show if the disk were made larger.
     if (rest < Math.min(this.#end, this.#oldBytes)) await this.#clear(rest, this.#end - rest)
-    return { storage: this.#target, hostOffset: host + inside, length: placed }
+    const storage = this.#encryption?.at(cluster * size, host) ?? this.#target
+    return { storage: storage as WritableStorage, hostOffset: host + inside, length: placed }
   }
 
   async finish(options: { readonly size?: number | undefined } & IoOptions = {}): Promise<void> {

@@ -1,5 +1,5 @@
 import { defineFormat, type Format, viewOf } from '@img/core'
-import { createOptions } from './create-options.js'
+import { createOptions, openOptions } from './create-options.js'
 import { MAGIC } from './header.js'
 import { openQcow } from './open.js'
 
@@ -18,6 +18,7 @@ export const qcow: Format = defineFormat({
       return view.getUint32(0) === MAGIC && view.getUint32(4) === 1
     },
   },
+  openOptions,
   open: openQcow,
   createOptions,
   // Loaded when needed: most runs only read.

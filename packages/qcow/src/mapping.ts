@@ -1,4 +1,5 @@
 import type { ClusterMap, ClusterRun, IoOptions, MaybePromise } from '@img/core'
+import type { Encryption } from './encryption.js'
 import { corrupt, truncated } from './errors.js'
 import { SECTOR } from './header.js'
 import { decodeEntry, type Entry, type L2Table, type Tables, whenReady } from './tables.js'
@@ -7,9 +8,11 @@ import { decodeEntry, type Entry, type L2Table, type Tables, whenReady } from '.
 export class QcowMap implements ClusterMap {
   readonly clusterSize: number
   readonly #tables: Tables
+  readonly #encryption: Encryption | undefined
 
-  constructor(tables: Tables) {
+  constructor(tables: Tables, encryption?: Encryption | undefined) {
     this.#tables = tables
+    this.#encryption = encryption
     this.clusterSize = tables.header.clusterSize
   }
 
@@ -57,7 +60,12 @@ export class QcowMap implements ClusterMap {
         table.offset + first * 8,
       )
     }
-    return { kind: 'data', length: Math.min(length, storage.size - hostOffset), storage, hostOffset }
+    return {
+      kind: 'data',
+      length: Math.min(length, storage.size - hostOffset),
+      storage: this.#encryption?.at(offset, hostOffset) ?? storage,
+      hostOffset,
+    }
   }
 
   #continues({ view }: L2Table, index: number, entry: Entry, count: number): boolean {

@@ -1,4 +1,5 @@
 import { alignUp, type CreateSpec, ImageError } from '@img/core'
+import { asksEncryption } from './asks-encryption.js'
 import { badOption, type CreateOptionValues } from './create-options.js'
 import {
   CryptMethod,
@@ -23,12 +24,9 @@ export interface NewImage {
  * @throws {ImageError} IMG_BAD_OPTION, IMG_UNSUPPORTED, IMG_UNSUPPORTED_SIZE.
  */
 export function newImage(spec: CreateSpec): NewImage {
-  for (const [name, value] of Object.entries(spec.options)) {
-    if (!name.startsWith('encrypt') || value === undefined || value === false) continue
-    throw new ImageError('IMG_UNSUPPORTED', `encrypted qcow images cannot be created yet (option ${name})`, {
-      format: 'qcow',
-      hint: 'leave the option out, or use qemu-img',
-    })
+  const encrypted = asksEncryption(spec.options)
+  if (encrypted && spec.compress === true) {
+    throw badOption('Compression and encryption not supported at the same time')
   }
   const options = spec.options as unknown as CreateOptionValues
   const { backing_file: backing } = options
@@ -52,7 +50,7 @@ export function newImage(spec: CreateSpec): NewImage {
     clusterBits,
     clusterSize: 2 ** clusterBits,
     l2Bits: backing === undefined ? 9 : 12,
-    cryptMethod: CryptMethod.none,
+    cryptMethod: encrypted ? CryptMethod.aes : CryptMethod.none,
     l1Offset: 0,
     l1Size: 0,
   }

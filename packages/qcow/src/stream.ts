@@ -7,9 +7,10 @@ import {
   type StreamSource,
   viewOf,
 } from '@img/core'
+import type { SectorCipher } from '@img/crypto'
 import { badOption } from './create-options.js'
 import { qcowError } from './errors.js'
-import { type Header, serialiseHeader } from './header.js'
+import { CryptMethod, type Header, SECTOR, serialiseHeader } from './header.js'
 import { layOut, tableRoom } from './layout.js'
 import { newImage } from './new-image.js'
 import { encodeEntry } from './tables.js'
@@ -38,6 +39,7 @@ export async function streamQcow(
       hint: 'write it to a file, or as qcow2',
     })
   }
+  const cipher = header.cryptMethod === CryptMethod.none ? undefined : await newCipher(spec, context)
   const { l1, end } = await layOut(header, source.dataRanges(header.clusterSize))
   const out = new Output(sink)
   await out.write(serialiseHeader(header))
@@ -52,7 +54,7 @@ export async function streamQcow(
     if (out.position !== l1[index])
       throw qcowError('IMG_IO', 'the source was changed while it was read', sink.label)
     await writeTable(out, header, group, out.position + tableRoom(header))
-    for (const range of group) await writeData(out, header, source, range, context)
+    for (const range of group) await writeData(out, header, source, range, context, cipher)
     group = []
   }
   for await (const { offset, length } of source.dataRanges(header.clusterSize)) {
@@ -70,6 +72,12 @@ export async function streamQcow(
   await writeGroup()
   if (out.position !== end) throw qcowError('IMG_IO', 'the source was changed while it was read', sink.label)
   await out.end()
+}
+
+async function newCipher(spec: CreateSpec, context: CreateContext): Promise<SectorCipher> {
+  const { passphraseCipher, weakness } = await import('./encryption.js')
+  context.warn(weakness)
+  return passphraseCipher(spec.options, context.secret)
 }
 
 async function writeTable(
@@ -97,6 +105,7 @@ async function writeData(
   source: StreamSource,
   range: { readonly offset: number; readonly length: number },
   context: CreateContext,
+  cipher: SectorCipher | undefined,
 ): Promise<void> {
   const end = range.offset + alignUp(range.length, header.clusterSize)
   for (let at = range.offset; at < end; at += PIECE) {
@@ -104,6 +113,7 @@ async function writeData(
     const bytes = new Uint8Array(Math.min(PIECE, end - at))
     const visible = Math.max(0, Math.min(bytes.length, source.size - at))
     if (visible > 0) await source.read(at, bytes.subarray(0, visible), context)
+    cipher?.encrypt(bytes, at / SECTOR)
     await out.write(bytes)
   }
 }

@@ -2,7 +2,6 @@ import {
   type CompactOptions,
   type Driver,
   type IoOptions,
-  type OpenContext,
   type Reference,
   type ResizeOptions,
   writeU64BE,
@@ -17,14 +16,15 @@ import { WritableMap } from './write-map.js'
  * The driver of an image that is to be changed. Nothing is written before the first change.
  * @throws {ImageError} IMG_READ_ONLY.
  */
-export function openWritable(parts: QcowParts, _context: OpenContext): Driver {
+export function openWritable(parts: QcowParts): Driver {
   const image = new WritableImage(parts.tables)
-  const map = new WritableMap(image, parts.backing !== undefined)
+  const map = new WritableMap(image, parts.backing !== undefined, parts.encryption)
   return {
     get size() {
       return image.tables.header.size
     },
     backing: parts.backing,
+    unreadable: parts.unreadable,
     map,
     info: () => describeImage(image.tables.header),
     async resize(size: number, options: ResizeOptions) {

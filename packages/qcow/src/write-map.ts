@@ -1,5 +1,6 @@
 import type { Allocation, ClusterMap, ClusterZeroOptions, CompressionSpec, IoOptions } from '@img/core'
 import { compression } from './compression.js'
+import type { Encryption } from './encryption.js'
 import { QcowMap } from './mapping.js'
 import type { Entry } from './tables.js'
 import type { WritableImage } from './write-image.js'
@@ -7,16 +8,28 @@ import type { WritableImage } from './write-image.js'
 /** The tables of an image opened for writing. */
 export class WritableMap implements ClusterMap {
   readonly clusterSize: number
-  readonly compression: CompressionSpec = compression
+  /** Absent where the image is encrypted, as with QEMU. */
+  readonly compression?: CompressionSpec
+  readonly allocateCompressed?: (
+    offset: number,
+    hostLength: number,
+    options?: IoOptions,
+  ) => Promise<Allocation>
   /** Absent with a backing file: an entry that says nothing is then not zero. */
   readonly zero?: (offset: number, length: number, options?: ClusterZeroOptions) => Promise<void>
   readonly #image: WritableImage
+  readonly #encryption: Encryption | undefined
   #reader: QcowMap
 
-  constructor(image: WritableImage, hasBacking: boolean) {
+  constructor(image: WritableImage, hasBacking: boolean, encryption: Encryption | undefined) {
+    this.#encryption = encryption
     this.#image = image
-    this.#reader = new QcowMap(image.tables)
+    this.#reader = new QcowMap(image.tables, encryption)
     this.clusterSize = image.tables.header.clusterSize
+    if (encryption === undefined) {
+      this.compression = compression
+      this.allocateCompressed = (offset, length, options) => this.#allocateCompressed(offset, length, options)
+    }
     if (!hasBacking) this.zero = (offset, length, options) => this.discard(offset, length, options)
   }
 
@@ -26,7 +39,7 @@ export class WritableMap implements ClusterMap {
 
   /** To be called when the tables were replaced. */
   refresh(): void {
-    this.#reader = new QcowMap(this.#image.tables)
+    this.#reader = new QcowMap(this.#image.tables, this.#encryption)
   }
 
   async allocate(offset: number, length: number, options?: IoOptions): Promise<Allocation> {
@@ -34,7 +47,7 @@ export class WritableMap implements ClusterMap {
     await image.begin()
     const run = await this.#reader.lookup(offset, length, options)
     if (run.kind === 'data') {
-      return { storage: image.storage, hostOffset: run.hostOffset, length: run.length }
+      return { storage: run.storage, hostOffset: run.hostOffset, length: run.length }
     }
     const size = this.clusterSize
     const perTable = 2 ** image.tables.header.l2Bits
@@ -44,7 +57,7 @@ export class WritableMap implements ClusterMap {
     const count = Math.min(Math.ceil((inside + run.length) / size), perTable - (cluster % perTable))
     const host = image.take(count * size, size)
     return {
-      storage: image.storage,
+      storage: this.#encryption?.at(cluster * size, host) ?? image.storage,
       hostOffset: host + inside,
       length: Math.min(run.length, count * size - inside),
       fill: size,
@@ -58,7 +71,7 @@ export class WritableMap implements ClusterMap {
     }
   }
 
-  async allocateCompressed(offset: number, hostLength: number, options?: IoOptions): Promise<Allocation> {
+  async #allocateCompressed(offset: number, hostLength: number, options?: IoOptions): Promise<Allocation> {
     const image = this.#image
     await image.begin()
     const host = image.take(hostLength, 1)

@@ -1,8 +1,8 @@
-import { createImage, ImageError, type OpenOptions, referencesFrom, viewOf } from '@img/core'
+import { createImage, createWriter, type OpenOptions, referencesFrom, viewOf } from '@img/core'
 import { describe, expect, it } from 'vitest'
 import { qcow } from '../src/format.js'
-import { content, empty, open } from './support/disks.js'
-import { fixtureBytes } from './support/fixtures.js'
+import { content, digest, empty, open } from './support/disks.js'
+import { fixtureBytes, fixturesOf } from './support/fixtures.js'
 import { MemoryStorage } from './support/storage.js'
 
 const cluster = 4096
@@ -178,9 +178,52 @@ describe('backing files', () => {
   })
 })
 
-it('tells that an image is encrypted', async () => {
-  const storage = new MemoryStorage(fixtureBytes('qcow1-aes.qcow'))
-  await using image = await open(storage)
-  expect((await image.info()).encrypted).toBe(true)
-  await expect(image.read(0, new Uint8Array(512))).rejects.toBeInstanceOf(ImageError)
+describe('encryption', () => {
+  const key = (text: string) => () => new TextEncoder().encode(text)
+
+  it('is told, and needs a passphrase', async () => {
+    const storage = new MemoryStorage(fixtureBytes('qcow1-aes.qcow'))
+    await using image = await open(storage, { inspect: true })
+    expect((await image.info()).encrypted).toBe(true)
+    await expect(open(storage)).rejects.toMatchObject({ code: 'IMG_SECRET_MISSING' })
+    await using unread = await open(storage, { repair: true })
+    expect(await unread.check?.()).toMatchObject(sound)
+    await expect(unread.read(0, new Uint8Array(1))).rejects.toMatchObject({ code: 'IMG_SECRET_MISSING' })
+  })
+
+  for (const async of [false, true]) {
+    it(`is QEMU's${async ? ' (asynchronously)' : ''}`, async () => {
+      const storage = new MemoryStorage(fixtureBytes('qcow1-aes.qcow'), { async })
+      await using image = await open(storage, { secret: key('sixteen byte key') })
+      const fixture = fixturesOf('qcow').find(({ file }) => file === 'qcow1-aes.qcow')
+      expect(await digest(image)).toBe(fixture?.content?.sha256)
+    })
+  }
+
+  it('is written so that QEMU reads it, and keeps what was written by turns', async () => {
+    const storage = new MemoryStorage()
+    const options = { 'encrypt.format': 'aes', 'encrypt.key-secret': 'k' }
+    await createImage(qcow, storage, { size: 64 * cluster, options, secret: key('abc') })
+    {
+      await using image = await open(storage, { secret: key('abc'), writable: true })
+      await image.write?.(5000, new Uint8Array(20_000).fill(77))
+      expect(image.writeCompressed).toBeUndefined()
+    }
+    expect(
+      storage.content().includes(77) && Buffer.from(storage.content()).includes(Buffer.alloc(512, 77)),
+    ).toBe(false)
+    await using image = await open(storage, { secret: key('abc') })
+    const bytes = await content(image)
+    expect([bytes[4999], bytes[5000], bytes[24_999], bytes[25_000]]).toEqual([0, 77, 77, 0])
+    await using wrong = await open(storage, { secret: key('abd') })
+    expect((await content(wrong))[5000]).not.toBe(77)
+  })
+
+  it('is refused in other methods, and with compression', async () => {
+    const make = (options: Record<string, unknown>, compress = false) =>
+      createWriter(qcow, new MemoryStorage(), { size: cluster, options, compress, secret: key('x') })
+    await expect(make({ 'encrypt.format': 'luks' })).rejects.toMatchObject({ code: 'IMG_BAD_OPTION' })
+    await expect(make({ 'encrypt.format': 'aes' }, true)).rejects.toMatchObject({ code: 'IMG_BAD_OPTION' })
+    await expect(make({ 'encrypt.key-secret': 'x' })).rejects.toMatchObject({ code: 'IMG_BAD_OPTION' })
+  })
 })

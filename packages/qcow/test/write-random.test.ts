@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { convert, createWriter, openImage } from '@img/core'
@@ -104,6 +104,32 @@ describe.skipIf(!hasQemu)('side by side with QEMU (skipped without it)', () => {
         rmSync(dir, { recursive: true, force: true })
       }
     })
+  }
+})
+
+it.skipIf(!hasQemu)('encrypts as QEMU does (skipped without it)', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'qcow-aes-'))
+  try {
+    const path = join(dir, 'disk.qcow')
+    const bytes = pattern(11)
+    const secret = () => new TextEncoder().encode('open sesame, and more than 16 bytes')
+    const target = new FileStorage(path)
+    const options = { 'encrypt.format': 'aes', 'encrypt.key-secret': 's' }
+    const writer = await createWriter(qcow, target, { size, options, secret })
+    await using source = await openImage(new MemoryStorage(bytes), { registry, format: 'raw' })
+    await convert(source, writer)
+    await writer.close?.()
+    const image = await open(target, { secret, writable: true })
+    await image.write?.(777, new Uint8Array(9000).fill(5))
+    bytes.fill(5, 777, 9777)
+    await image.close()
+    const key = ['--object', 'secret,id=s,data=open sesame,, and more than 16 bytes']
+    const opts = `driver=qcow,encrypt.key-secret=s,file.filename=${path}`
+    const done = run('qemu-img', 'convert', ...key, '--image-opts', opts, '-O', 'raw', join(dir, 'out.raw'))
+    expect(done.stderr).toBe('')
+    expect(Buffer.compare(readFileSync(join(dir, 'out.raw')), bytes)).toBe(0)
+  } finally {
+    rmSync(dir, { recursive: true, force: true })
   }
 })
 
