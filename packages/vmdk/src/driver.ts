@@ -34,7 +34,7 @@ export class VmdkDriver implements Driver {
   readonly map: ClusterMap
   readonly unreadable: ImageError | undefined
   readonly holes: 'mark' | undefined
-  protected readonly parts: ImageParts
+  protected parts: ImageParts
   /** Only to be checked or repaired: a parent that changed is for the check to tell. */
   protected readonly lenient: boolean
 

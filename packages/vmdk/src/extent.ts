@@ -15,7 +15,7 @@ export interface Extent {
 
 /** Bytes that stand in a file as they are. Technote, "Flat Extents". */
 export class FlatExtent implements Extent {
-  readonly size: number
+  size: number
   readonly storage: Storage
   /** First byte in the file. */
   readonly start: number
@@ -24,6 +24,11 @@ export class FlatExtent implements Extent {
     this.storage = storage
     this.size = sectors * SECTOR
     this.start = startSector * SECTOR
+  }
+
+  /** The file was made larger or smaller. */
+  setSize(size: number): void {
+    this.size = size
   }
 
   lookup(offset: number, maxLength: number): ClusterRun {

@@ -4,12 +4,18 @@ import type { DiskExtent } from './open-extents.js'
 /** Where the bytes of a disk live: extent after extent. */
 export class ExtentMap implements ClusterMap {
   readonly clusterSize: number
-  protected readonly extents: readonly DiskExtent[]
+  protected extents: readonly DiskExtent[]
   #last = 0
 
   constructor(extents: readonly DiskExtent[]) {
     this.extents = extents.filter(({ size }) => size > 0)
     this.clusterSize = Math.max(512, ...extents.map(({ extent }) => extent.grainSize ?? 0))
+  }
+
+  /** The disk has other extents now: after it was resized. */
+  setExtents(extents: readonly DiskExtent[]): void {
+    this.extents = extents.filter(({ size }) => size > 0)
+    this.#last = 0
   }
 
   lookup(offset: number, maxLength: number, options?: IoOptions): MaybePromise<ClusterRun> {

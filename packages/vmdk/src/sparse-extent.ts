@@ -36,15 +36,15 @@ export const GTE_ZEROED = 1
  * A sparse extent: a directory of tables of grains. Technote, "Hosted Sparse Extents" and "ESX Server Sparse Extents".
  */
 export class SparseExtent implements Extent {
-  readonly size: number
+  size: number
   readonly grainSize: number
   readonly compressed: boolean
   readonly storage: Storage
   readonly shape: SparseShape
   /** Sector of each grain table, 0 for none; already checked to be inside the file, or set to one that is. */
-  readonly directory: Uint32Array
+  directory: Uint32Array
   protected readonly tables: GrainTables
-  /** Sector of the file's end, where a grain may end at most. */
+  /** Bytes of the disk that a grain table maps. */
   readonly #coverage: number
   #lastUnit: number | undefined
 

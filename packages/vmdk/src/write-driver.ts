@@ -1,12 +1,180 @@
-import type { Driver, OpenContext } from '@img/core'
-import { type ImageParts, VmdkDriver } from './driver.js'
-import { unsupported } from './errors.js'
+import type {
+  DiskImage,
+  Driver,
+  IoOptions,
+  MaybePromise,
+  OpenContext,
+  Reference,
+  ResizeOptions,
+} from '@img/core'
+import { backingOf, cidOf, hex, type ImageParts, VmdkDriver } from './driver.js'
+import { unsupported, vmdkError } from './errors.js'
+import { FlatExtent } from './extent.js'
+import { NO_PARENT } from './limits.js'
+import type { DiskExtent } from './open-extents.js'
+import { DescriptorFile } from './write-descriptor.js'
+import { WritableMap } from './write-map.js'
+import { WritableSparse, writable } from './write-sparse.js'
 
 /**
- * The driver of an image that is to be changed.
- * @throws {ImageError} IMG_UNSUPPORTED.
+ * The driver of an image that is to be changed. Nothing is written before the first change.
+ * @throws {ImageError} IMG_READ_ONLY, IMG_UNSUPPORTED, IMG_CORRUPT.
  */
 export async function openWritable(parts: ImageParts, context: OpenContext): Promise<Driver> {
-  if (context.writable) throw unsupported('writing in place', parts.storage.label)
-  return new VmdkDriver(parts, context)
+  if (!context.writable) return new VmdkDriver(parts, context)
+  const extents = parts.extents.map((part) => writableExtent(part, context))
+  checkAlignment(extents, parts.storage.label)
+  return new WritableDriver({ ...parts, extents }, context)
+}
+
+function writableExtent(part: DiskExtent, context: OpenContext): DiskExtent {
+  const { sparse, extent, line } = part
+  if (line.access !== 'RW' || line.type === 'ZERO') return part
+  if (sparse) return { ...part, extent: new WritableSparse(sparse, context) }
+  if (extent instanceof FlatExtent) {
+    writable(extent.storage)
+    return part
+  }
+  if (context.inspect) return part
+  throw unsupported(
+    `extents of type ${line.type} can only be read`,
+    extent.grainSize ? (part.label ?? '') : '',
+  )
+}
+
+/** Grains are filled whole, in units of the disk: all have to be units of it. */
+function checkAlignment(extents: readonly DiskExtent[], source: string): void {
+  const sparse = extents.filter(({ extent }) => extent instanceof WritableSparse)
+  const [size] = sparse.map(({ extent }) => extent.grainSize ?? 1)
+  const last = extents.at(-1)
+  for (const part of sparse) {
+    const whole = part === last || part.size % (size as number) === 0
+    if (part.extent.grainSize === size && part.offset % (size as number) === 0 && whole) continue
+    throw unsupported('its extents do not begin and end with grains, so that it can only be read', source)
+  }
+}
+
+/** An image opened for writing. */
+export class WritableDriver extends VmdkDriver {
+  declare readonly map: WritableMap
+  readonly #descriptor: DescriptorFile
+  readonly #context: OpenContext
+  #renewed = false
+  #parent: DiskImage | undefined
+
+  constructor(parts: ImageParts, context: OpenContext) {
+    const own = parts.extents.find(
+      ({ extent }) => extent instanceof WritableSparse && extent.storage === parts.storage,
+    )
+    const descriptor = new DescriptorFile(
+      writable(parts.storage),
+      parts,
+      own?.extent instanceof WritableSparse ? own.extent : undefined,
+    )
+    const backing = backingOf(parts.descriptor) !== undefined
+    const map = new WritableMap(parts.extents, backing, parts.storage.label, (options) =>
+      this.#beforeChange(options),
+    )
+    super(parts, context, map)
+    this.#context = context
+    this.#descriptor = descriptor
+  }
+
+  override async checkBacking(backing: DiskImage): Promise<void> {
+    await super.checkBacking(backing)
+    this.#parent = backing
+  }
+
+  /** The first change after opening gives the disk a new content id: what was made over it can tell. */
+  #beforeChange(options?: IoOptions): MaybePromise<void> {
+    if (this.#renewed) return
+    this.#renewed = true
+    return this.#descriptor.renew(options).catch((error: unknown) => {
+      this.#renewed = false
+      throw error
+    })
+  }
+
+  /** Sets the size of the last extent. */
+  async resize(size: number, options: ResizeOptions): Promise<void> {
+    const { resizeDisk } = await import('./resize.js')
+    await this.#beforeChange(options)
+    const last = await resizeDisk(this.parts, this.map, this.#descriptor, size, options)
+    this.parts = { ...this.parts, extents: [...this.parts.extents.slice(0, -1), last] }
+    this.map.setExtents(this.parts.extents)
+  }
+
+  /**
+   * Records another parent, with its content id as it is now.
+   * @throws {ImageError} IMG_UNSUPPORTED for a disk with flat extents, or a parent that is no VMDK.
+   */
+  async setBacking(backing: Reference | undefined, options?: IoOptions): Promise<void> {
+    const { storage, extents } = this.parts
+    if (backing !== undefined && backing.format !== undefined && backing.format !== 'vmdk') {
+      throw vmdkError('IMG_BAD_OPTION', 'the backing file of a VMDK must be a VMDK', storage.label)
+    }
+    if (backing !== undefined && extents.some(({ extent }) => !(extent instanceof WritableSparse))) {
+      throw unsupported('only sparse disks can have a backing file', storage.label)
+    }
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they would end the line, or hide in it.
+    if (backing && /["\u0000-\u001f]/.test(backing.name)) {
+      throw vmdkError(
+        'IMG_BAD_OPTION',
+        'the name of the backing file cannot be written in a descriptor',
+        storage.label,
+      )
+    }
+    const cid = backing === undefined ? NO_PARENT : await this.#parentCid(backing)
+    await this.#descriptor.change((descriptor) => {
+      descriptor.set('parentCID', hex(cid))
+      if (backing === undefined) descriptor.delete('parentFileNameHint')
+      else descriptor.set('parentFileNameHint', backing.name, 'createType')
+    }, options)
+    this.#parent = undefined
+  }
+
+  /** The content id that a parent has now. */
+  async #parentCid(backing: Reference): Promise<number> {
+    const file = await this.#context.openReference({ ...backing, kind: 'parent', format: 'vmdk' })
+    try {
+      const { readCid } = await import('./open.js')
+      const cid = await readCid(file, {})
+      if (cid !== undefined) return cid
+      throw vmdkError('IMG_BAD_OPTION', 'has no content id, and cannot be a parent', file.label)
+    } finally {
+      await file.close()
+    }
+  }
+
+  /** Gives up all grains. */
+  async empty(options?: IoOptions): Promise<void> {
+    const { storage, extents } = this.parts
+    if (extents.some(({ extent }) => !(extent instanceof WritableSparse))) {
+      throw unsupported('only sparse disks can be emptied', storage.label)
+    }
+    await this.#beforeChange(options)
+    for (const { extent } of extents) {
+      if (extent instanceof WritableSparse) await extent.clear(0, extent.size, 0, options)
+    }
+    await this.map.flush(options)
+    for (const { extent } of extents) {
+      if (extent instanceof WritableSparse) await writable(extent.storage).flush(options)
+    }
+  }
+
+  override async close(): Promise<void> {
+    try {
+      await this.#followParent()
+      for (const file of this.parts.files) if (this.#renewed) await file.flush?.()
+    } finally {
+      await super.close()
+    }
+  }
+
+  /** The parent was written through this very chain (`commit`): its new content id is recorded. */
+  async #followParent(): Promise<void> {
+    const cid = this.#parent && (await cidOf(this.#parent))
+    if (cid === undefined || cid === this.parts.descriptor?.cid('parentCID')) return
+    await this.#descriptor.change((descriptor) => descriptor.set('parentCID', hex(cid)))
+  }
 }

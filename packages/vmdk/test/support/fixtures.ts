@@ -116,3 +116,21 @@ export function fixtureMap({ map }: Fixture): readonly MapEntry[] | undefined {
 export function hasFixture(name: string): boolean {
   return Object.hasOwn(manifest.files, name)
 }
+
+/** Images of other people's tools, beside the large collection; undefined where it is not there. */
+export function thirdParty():
+  | { readonly images: readonly Fixture[]; bytes(name: string): Uint8Array }
+  | undefined {
+  const folder = large && join(large, '../third-party')
+  if (folder === undefined || !existsSync(join(folder, 'manifest.json'))) return undefined
+  const { files, images } = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')) as Manifest
+  return {
+    images: images.filter(({ format }) => format === 'vmdk'),
+    bytes(name) {
+      const entry = files[name]
+      if (entry === undefined) throw new Error(`no fixture file ${name}`)
+      const stored = readFileSync(join(folder, entry.stored))
+      return new Uint8Array(entry.stored.endsWith('.gz') ? gunzipSync(stored) : stored)
+    },
+  }
+}

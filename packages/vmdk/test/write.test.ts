@@ -1,0 +1,274 @@
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { commit, createImage, ImageError, rebase } from '@img/core'
+import { describe, expect, it } from 'vitest'
+import { vmdk } from '../src/format.js'
+import { content, random, registry } from './support/disks.js'
+import { beside, openPath, temporaryFolder } from './support/folder.js'
+import { assertClean, hasQemu, run } from './support/qemu.js'
+import { FileStorage } from './support/storage.js'
+
+const folder = temporaryFolder('vmdk-write-')
+
+async function create(name: string, size: number, options: Record<string, string> = {}): Promise<string> {
+  const path = join(folder, name)
+  const target = new FileStorage(path)
+  await createImage(vmdk, target, { size, options, references: beside })
+  await target.close()
+  return path
+}
+
+async function cidOf(path: string): Promise<number> {
+  await using image = await openPath(path, { chain: false })
+  return (await image.info()).specific?.cid as number
+}
+
+/** Writes at random, by turns here and with qemu-io, and compares with a plain array. */
+async function byTurns(
+  path: string,
+  size: number,
+  seed: number,
+  model: Uint8Array = new Uint8Array(size),
+): Promise<void> {
+  const next = random(seed)
+  for (let turn = 0; turn < 6; turn++) {
+    const edits = Array.from({ length: 8 }, () => {
+      const offset = Math.floor((next() * size) / 512) * 512
+      const length = Math.min(size - offset, 512 * (1 + Math.floor(next() * 300)))
+      return { offset, length, byte: 1 + Math.floor(next() * 254) }
+    })
+    if (turn % 2 === 0 || !hasQemu) {
+      await using image = await openPath(path, { writable: true })
+      for (const { offset, length, byte } of edits) {
+        const kind = next()
+        if (kind < 0.15) await image.writeZeroes?.(offset, length)
+        else await image.write?.(offset, new Uint8Array(length).fill(byte))
+        model.fill(kind < 0.15 ? 0 : byte, offset, offset + length)
+      }
+    } else {
+      const commands = edits.map(({ offset, length, byte }) => ['-c', `write -P ${byte} ${offset} ${length}`])
+      const { status, stdout } = run('qemu-io', '-f', 'vmdk', ...commands.flat(), path)
+      if (status !== 0) throw new Error(stdout)
+      for (const { offset, length, byte } of edits) model.fill(byte, offset, offset + length)
+    }
+    await using image = await openPath(path)
+    expect(Buffer.compare(await content(image), model)).toBe(0)
+  }
+  if (!hasQemu) return
+  assertClean(path)
+  const raw = join(folder, 'model.raw')
+  writeFileSync(raw, model)
+  const { status, stdout } = run('qemu-img', 'compare', '-f', 'raw', '-F', 'vmdk', raw, path)
+  expect(stdout).toContain('identical')
+  expect(status).toBe(0)
+}
+
+describe('by turns with qemu-io', () => {
+  const size = 9_000_448
+  const cases: Record<string, string>[] = [
+    {},
+    { zeroed_grain: 'on' },
+    { grain_size: '8k' },
+    { subformat: 'monolithicFlat' },
+    { subformat: 'twoGbMaxExtentSparse' },
+    { subformat: 'twoGbMaxExtentFlat' },
+  ]
+  cases.forEach((options, index) => {
+    it(JSON.stringify(options), async () => {
+      const path = await create(`turns${index}.vmdk`, size, options)
+      const before = await cidOf(path)
+      await byTurns(path, size, index + 5)
+      expect(await cidOf(path)).not.toBe(before)
+    })
+  })
+
+  it.skipIf(!hasQemu)('images that qemu-img made', async () => {
+    for (const subformat of ['monolithicSparse', 'twoGbMaxExtentSparse', 'monolithicFlat']) {
+      const path = join(folder, `made-${subformat}.vmdk`)
+      run('qemu-img', 'create', '-f', 'vmdk', '-o', `subformat=${subformat}`, path, String(size))
+      await byTurns(path, size, 31)
+    }
+  })
+
+  it('across extents of 2 GiB', async () => {
+    const path = await create('wide.vmdk', 2 ** 32 + 1_000_448, { subformat: 'twoGbMaxExtentSparse' })
+    const bytes = new Uint8Array(300_032).fill(9)
+    for (const offset of [2 ** 31 - 100_000, 2 ** 32 - 4096]) {
+      await using image = await openPath(path, { writable: true })
+      await image.write?.(offset, bytes)
+    }
+    if (hasQemu) {
+      const { stdout } = run('qemu-io', '-f', 'vmdk', '-c', `read -P 9 ${2 ** 31 - 100_000} 300032`, path)
+      expect(stdout).toContain('read 300032/300032')
+      expect(stdout).not.toContain('failed')
+    }
+    await using image = await openPath(path)
+    const read = new Uint8Array(bytes.length)
+    await image.read(2 ** 32 - 4096, read)
+    expect(Buffer.compare(read, bytes)).toBe(0)
+  })
+})
+
+describe('content ids', () => {
+  it('change with the first write after opening, and only then', async () => {
+    const path = await create('cid.vmdk', 1_048_576)
+    const before = await cidOf(path)
+    await (await openPath(path, { writable: true })).close()
+    expect(await cidOf(path)).toBe(before)
+    const file = readFileSync(path)
+    await using image = await openPath(path, { writable: true })
+    await image.write?.(0, new Uint8Array(512).fill(1))
+    await image.flush?.()
+    const changed = await cidOf(path)
+    expect(changed).not.toBe(before)
+    await image.write?.(512, new Uint8Array(512).fill(1))
+    await image.flush?.()
+    expect(await cidOf(path)).toBe(changed)
+    const text = readFileSync(path).subarray(512, 10_752).toString('latin1')
+    expect(text.length).toBe(file.subarray(512, 10_752).length)
+    expect(/longContentID = "[0-9a-f]{24}([0-9a-f]{8})"/.exec(text)?.[1]).toBe(
+      changed.toString(16).padStart(8, '0'),
+    )
+  })
+})
+
+describe('a chain', () => {
+  const size = 3_000_320
+
+  async function chain(
+    name: string,
+    options: Record<string, string> = {},
+  ): Promise<{ base: string; top: string; model: Uint8Array }> {
+    const base = await create(`${name}-base.vmdk`, size)
+    const model = new Uint8Array(size)
+    {
+      await using image = await openPath(base, { writable: true })
+      await image.write?.(0, new Uint8Array(1_000_000).fill(5))
+      model.fill(5, 0, 1_000_000)
+    }
+    const top = await create(`${name}-top.vmdk`, size, { backing_file: `${name}-base.vmdk`, ...options })
+    return { base, top, model }
+  }
+
+  it('is written on top, by turns with qemu-io', async () => {
+    for (const zeroed_grain of ['off', 'on']) {
+      const { top, model } = await chain(`turns-${zeroed_grain}`, { zeroed_grain })
+      await byTurns(top, size, 77, model)
+    }
+  })
+
+  it('is refused once its parent was written, and mended by naming it again', async () => {
+    const { base, top, model } = await chain('broken')
+    {
+      await using image = await openPath(base, { writable: true })
+      await image.write?.(2_000_384, new Uint8Array(512).fill(8))
+      model.fill(8, 2_000_384, 2_000_896)
+    }
+    const failed = await openPath(top).catch((error) => error)
+    expect(ImageError.is(failed, 'IMG_CORRUPT')).toBe(true)
+    expect((failed as Error).message).toMatch(/chain is broken/)
+    {
+      await using image = await openPath(top, { writable: true, chain: false })
+      await image.setBacking?.({ kind: 'backing', name: 'broken-base.vmdk', format: 'vmdk' })
+    }
+    await using image = await openPath(top)
+    expect(Buffer.compare(await content(image), model)).toBe(0)
+    if (hasQemu) expect(run('qemu-img', 'convert', '-O', 'raw', top, join(folder, 'x.raw')).status).toBe(0)
+  })
+
+  it('is committed: base and overlay read as before, and still fit', async () => {
+    const { base, top, model } = await chain('commit')
+    {
+      await using image = await openPath(top, { writable: true })
+      await image.write?.(500_224, new Uint8Array(900_096).fill(6))
+      model.fill(6, 500_224, 1_400_320)
+    }
+    {
+      await using image = await openPath(top, { writable: true, writableBacking: () => true })
+      expect((await commit(image)).emptied).toBe(true)
+    }
+    for (const path of [base, top]) {
+      await using image = await openPath(path)
+      expect(Buffer.compare(await content(image), model)).toBe(0)
+    }
+    if (hasQemu) assertClean(top)
+  })
+
+  it('is rebased onto a copy, and onto nothing', async () => {
+    const { base, top, model } = await chain('rebase')
+    copyFileSync(base, join(folder, 'rebase-copy.vmdk'))
+    for (const name of ['rebase-copy.vmdk', undefined]) {
+      await using image = await openPath(top, { writable: true })
+      const other = name === undefined ? undefined : await openPath(join(folder, name))
+      await rebase(image, {
+        reference: name === undefined ? undefined : { kind: 'backing', name, format: 'vmdk' },
+        backing: other,
+      })
+      await other?.close()
+      await image.close()
+      await using again = await openPath(top)
+      expect(again.driver.backing?.name).toBe(name)
+      expect(Buffer.compare(await content(again), model)).toBe(0)
+    }
+  })
+})
+
+describe('resizing', () => {
+  for (const subformat of [
+    'monolithicSparse',
+    'monolithicFlat',
+    'twoGbMaxExtentSparse',
+    'twoGbMaxExtentFlat',
+  ]) {
+    it(subformat, async () => {
+      const path = await create(`resize-${subformat}.vmdk`, 5_000_192, { subformat })
+      const sizes = [40_000_512, 700_416, 300_000_256, 1_048_576]
+      let model: Uint8Array = new Uint8Array(5_000_192)
+      for (const [index, size] of sizes.entries()) {
+        {
+          await using image = await openPath(path, { writable: true })
+          const at = image.size - 100_352
+          await image.write?.(at, new Uint8Array(100_352).fill(index + 1))
+          model.fill(index + 1, at)
+          await image.resize?.(size, { shrink: true })
+          const grown = new Uint8Array(size)
+          grown.set(model.subarray(0, size))
+          model = grown
+          await image.write?.(size - 512, new Uint8Array(512).fill(77))
+          model.fill(77, size - 512)
+        }
+        await using image = await openPath(path)
+        expect(image.size).toBe(size)
+        expect(Buffer.compare(await content(image), model)).toBe(0)
+        if (!hasQemu) continue
+        assertClean(path)
+        writeFileSync(join(folder, 'resized.raw'), model)
+        const { stdout } = run(
+          'qemu-img',
+          'compare',
+          '-f',
+          'raw',
+          '-F',
+          'vmdk',
+          join(folder, 'resized.raw'),
+          path,
+        )
+        expect(stdout).toContain('identical')
+      }
+    })
+  }
+
+  it('refuses what would need another extent', async () => {
+    const path = await create('limit.vmdk', 1_048_576, { subformat: 'twoGbMaxExtentSparse' })
+    await using image = await openPath(path, { writable: true })
+    const failed = await image.resize?.(2 ** 31 + 512).catch((error) => error)
+    expect(ImageError.is(failed, 'IMG_UNSUPPORTED')).toBe(true)
+  })
+})
+
+it('refuses to write what it can only read', async () => {
+  const path = await create('stream.vmdk', 1_048_576, { subformat: 'streamOptimized' })
+  const failed = await openPath(path, { writable: true }).catch((error) => error)
+  expect(ImageError.is(failed, 'IMG_UNSUPPORTED')).toBe(true)
+  expect(registry.get('vmdk')).toBe(vmdk)
+})
