@@ -65,7 +65,9 @@ export function nodeReferences(options: NodeReferenceOptions = {}): ReferenceRes
 }
 
 /** The name by which QEMU tells of the file: a relative one after the directory of the referring image's own name. */
-function labelOf({ name }: Reference, from: Storage, path: string): string {
+function labelOf({ name: stored, signatures }: Reference, from: Storage, path: string): string {
+  // Found by what it holds: its name is not in the image.
+  const name = signatures === undefined ? stored : relative(directoryOf(from) ?? '', path)
   if (protocolOf(name) !== undefined) return path
   if (isAbsolute(name)) return name
   return from.label.slice(0, from.label.lastIndexOf(sep) + 1) + name
