@@ -1,4 +1,5 @@
 import type { CompactOptions } from '@img/core'
+import { moveBitmaps } from './compact-bitmaps.js'
 import { moveData } from './compact-data.js'
 import { CompactRun } from './compact-run.js'
 import { moveL1Tables, moveL2Tables, moveRefcounts } from './compact-tables.js'
@@ -12,8 +13,7 @@ const ROUNDS = 4
 /**
  * Makes the file smaller in place: what lies behind the end that it could have is moved into free clusters before, and the
  * rest given back to the host. Each thing is copied and counted, durably, before anything points at the copy, and stays
- * counted until nothing points at it: a power cut leaves leaked clusters at most. Persistent bitmaps and the encryption
- * header stay where they are.
+ * counted until nothing points at it: a power cut leaves leaked clusters at most. An encryption header stays where it is.
  * @throws {ImageError} as writing. An abort rejects with the signal's reason, and leaves the image as far as it is.
  */
 export async function compactImage(
@@ -34,6 +34,7 @@ export async function compactImage(
     await moveData(run)
     await moveL2Tables(run)
     await moveL1Tables(run)
+    await moveBitmaps(run)
     await moveRefcounts(run)
     await target.settle(options)
     await dropEmptyBlocks(target, options)
