@@ -14,7 +14,7 @@ export interface BitmapInfo {
 
 /** Options of {@link BitmapStore.add}. */
 export interface AddBitmapOptions extends IoOptions {
-  /** Guest bytes for one bit, a power of two. Default 64 KiB. */
+  /** Guest bytes for one bit, a power of two. Default: the format's; of qcow2 the cluster size, 4 KiB to 64 KiB. */
   readonly granularity?: number | undefined
   /** Made disabled: writes do not mark it. Default false. */
   readonly disabled?: boolean | undefined

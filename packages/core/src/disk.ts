@@ -10,6 +10,7 @@ import type { Extent, ExtentOptions, ResizeOptions } from './block.js'
 import { alignUp, checkRange, isPromise, maxOffset } from './bytes.js'
 import type { CheckOptions, CheckResult } from './check.js'
 import type { ClusterZeroOptions } from './cluster.js'
+import { diskBitmaps } from './disk-bitmaps.js'
 import { diskSnapshots, OpenSnapshots } from './disk-snapshots.js'
 import { ImageError } from './errors.js'
 import type { CompactOptions, Driver, Format, Reference } from './format.js'
@@ -87,7 +88,15 @@ export class Disk implements DiskImage, Layer {
     this.#opened = whole ? whole.#opened : new OpenSnapshots(this.storage.label)
     this.#onClose = parts.onClose
     const { map, snapshots, bitmaps, resize, check, amend, compact, setBacking, empty } = parts.driver
-    if (bitmaps) this.bitmaps = bitmaps
+    if (bitmaps) {
+      this.bitmaps = diskBitmaps(bitmaps, {
+        look: (options, task) => {
+          this.#assertOpen()
+          return this.#inOrder(options, task)
+        },
+        inTurn: (options, task) => this.#inTurn(options, task),
+      })
+    }
     if (check) this.check = (options = {}) => this.#check(options, parts.writable === true)
     if (snapshots) {
       this.snapshots = diskSnapshots(snapshots, {

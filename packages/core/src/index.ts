@@ -62,6 +62,14 @@ export {
 } from './format.js'
 export type { CompressedWriteOptions, DiskImage, ImageInfo } from './image.js'
 export { type Batch, batchBytes, batches, batchLength, clip, readsZero } from './jobs/batches.js'
+export { type BitmapImage, type CopyBitmapsOptions, copyBitmaps, mergeBitmap } from './jobs/bitmap-copy.js'
+export {
+  type DirtyReport,
+  dirtyReport,
+  type ExportDirtyOptions,
+  type ExportDirtyResult,
+  exportDirty,
+} from './jobs/bitmap-export.js'
 export { type CommitOptions, type CommitResult, commit } from './jobs/commit.js'
 export { type CompareOptions, type CompareResult, compare } from './jobs/compare.js'
 export { compressHere } from './jobs/compress-here.js'
