@@ -26,6 +26,8 @@ export interface DriverParts {
   readonly holes: 'mark' | undefined
   /** Opened by the driver, and closed with it. */
   readonly dataFile: Storage | undefined
+  /** The active L1 table, where it is not the file's. */
+  readonly l1?: L1Table | undefined
 }
 
 /** An opened image, or one of its snapshots. */
@@ -52,7 +54,7 @@ export class Qcow2Driver implements Driver {
     const { l1TableOffset, l1Size } = snapshot ?? header
     this.map = unreadable
       ? refusingMap(2 ** header.clusterBits, unreadable)
-      : new Qcow2Map(image, new L1Table(storage, l1TableOffset, l1Size))
+      : new Qcow2Map(image, (snapshot ? undefined : parts.l1) ?? new L1Table(storage, l1TableOffset, l1Size))
     if (snapshot === undefined) {
       this.check = async (options) => {
         const { checkImage } = await import('./check.js')

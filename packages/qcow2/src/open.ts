@@ -6,6 +6,7 @@ import { ExtensionType, stringExtension } from './extensions.js'
 import { Autoclear, Incompatible } from './features.js'
 import { CryptMethod, type Header, headerClusterSize, parseHeader } from './header.js'
 import { SECTOR } from './limits.js'
+import type { Salvaged } from './salvage.js'
 import { readSnapshots } from './snapshot.js'
 import { L2Cache } from './tables.js'
 
@@ -38,7 +39,8 @@ export async function readHeader(
  * IMG_REFERENCE_DENIED, IMG_REFERENCE_MISSING.
  */
 export async function openQcow2(storage: Storage, context: OpenContext): Promise<Driver> {
-  const header = await readHeader(storage, context)
+  const salvaged = context.salvage ? await salvage(storage, context) : undefined
+  const header = salvaged?.header ?? (await readHeader(storage, context))
   const { label } = storage
   const tolerant = isTolerant(context)
   if (context.writable && !tolerant) checkWritable(header, label)
@@ -58,7 +60,7 @@ export async function openQcow2(storage: Storage, context: OpenContext): Promise
   })
   const dataFile = await openDataFile(storage, header, context)
   const backing = backingReference(header, label)
-  const unreadable = dataFile.error ?? encryptionError(header, label) ?? l1Error
+  const unreadable = dataFile.error ?? encryptionError(header, label) ?? (salvaged?.l1 ? undefined : l1Error)
   const parts: DriverParts = {
     image: {
       header,
@@ -72,6 +74,7 @@ export async function openQcow2(storage: Storage, context: OpenContext): Promise
     unreadable,
     holes: context.inspect ? undefined : await holesShown(storage, header),
     dataFile: dataFile.storage,
+    l1: salvaged?.l1,
   }
   if (context.repair) {
     const { RepairDriver } = await import('./check-driver.js')
@@ -86,6 +89,12 @@ export async function openQcow2(storage: Storage, context: OpenContext): Promise
     await dataFile.storage?.close()
     throw error
   }
+}
+
+/** Loaded when needed: hardly any run salvages. */
+async function salvage(storage: Storage, context: OpenContext): Promise<Salvaged> {
+  const { salvageImage } = await import('./salvage.js')
+  return salvageImage(storage, context)
 }
 
 /** Damage that a check tells of, or that costs only a part of the disk, is no reason to refuse the image. */
