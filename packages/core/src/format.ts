@@ -318,6 +318,11 @@ export interface Format {
   readonly magic: readonly Magic[]
   /** Absent for a format that cannot be recognised (raw). */
   readonly probe?: Probe | undefined
+  /**
+   * It is content of a disk, whatever image that is in (LVM): core opens the image beneath first, and `open` and the
+   * references get the bytes that its guest sees.
+   */
+  readonly onDisk?: true | undefined
   readonly openOptions?: OptionSpecs | undefined
   /**
    * Opens an image. Reads only metadata; the storage stays the caller's to close.

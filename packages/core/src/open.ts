@@ -8,6 +8,7 @@ import { probeFormat } from './probe.js'
 import { denyReferences, describe, type OpenedReference, type ReferenceResolver } from './reference.js'
 import { defaultRegistry, type FormatRegistry } from './registry.js'
 import { noSecret, type SecretSource } from './secret.js'
+import { deviceStorage } from './storage/device.js'
 import type { IoOptions, Storage } from './storage.js'
 
 /** Longest backing chain, the image itself included. */
@@ -56,11 +57,13 @@ export async function openImage(storage: Storage, options: OpenOptions = {}): Pr
   return openDisk(storage, options, [])
 }
 
-async function openDisk(storage: Storage, options: OpenOptions, above: readonly Storage[]): Promise<Disk> {
+async function openDisk(file: Storage, options: OpenOptions, above: readonly Storage[]): Promise<Disk> {
   let driver: Driver | undefined
+  let storage = file
   try {
     options.signal?.throwIfAborted()
     const format = await chooseFormat(storage, options)
+    if (format.onDisk) storage = await diskIn(file, options)
     const readers = new Readers()
     driver = await openDriver(storage, format, options, readers)
     const follow = driver.backing !== undefined && options.inspect !== true && options.chain !== false
@@ -93,11 +96,32 @@ function openDriver(
       const gate = inspect ? denyReferences : references
       // Of a parent, only who it is is asked here: what is to be changed is opened down the chain.
       const change = writable && reference.kind !== 'parent'
-      return (await gate.open(reference, storage, { writable: change, signal })).storage
+      const opened = await gate.open(reference, storage, { writable: change, signal })
+      return format.onDisk ? diskIn(opened.storage, options) : opened.storage
     },
     readsEnded: () => readers.ended(),
     warn: (message) => options.onWarning?.(message),
   })
+}
+
+/**
+ * The guest bytes of the image in a file; the file's own where it is a raw disk. What it cannot open it closes.
+ */
+async function diskIn(file: Storage, options: OpenOptions): Promise<Storage> {
+  const { registry = defaultRegistry, signal } = options
+  try {
+    const format = await probeFormat(file, { registry, signal })
+    if (format === undefined || format.onDisk) return file
+    if (options.writable === true) {
+      throw new ImageError('IMG_UNSUPPORTED', `${file.label}: a disk inside ${format.name} is only read`, {
+        source: file.label,
+      })
+    }
+    return deviceStorage(await openDisk(file, { ...options, format, options: {} }, []))
+  } catch (error) {
+    await file.close().catch(() => undefined)
+    throw error
+  }
 }
 
 async function chooseFormat(storage: Storage, options: OpenOptions): Promise<Format> {

@@ -11,6 +11,7 @@ export const lvm: Format = defineFormat({
   title: 'LVM2 logical volume',
   extensions: [],
   magic: [],
+  onDisk: true,
   openOptions,
   async open(storage, context) {
     const { openLvm } = await import('./open.js')

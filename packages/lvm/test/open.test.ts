@@ -1,4 +1,4 @@
-import { memoryStorage, openImage } from '@img/core'
+import { createRegistry, defineFormat, memoryStorage, openImage, referencesFrom } from '@img/core'
 import { describe, expect, it } from 'vitest'
 import { lvm } from '../src/format.js'
 import { digest, openVolume } from './support/open.js'
@@ -89,5 +89,44 @@ describe('opening', () => {
     }
     expect(end).toBe(image.size)
     expect(zeros).toBeGreaterThan(image.size / 2)
+  })
+})
+
+describe('a disk inside an image of another format', () => {
+  /** A disk behind a header. */
+  const boxed = defineFormat({
+    apiVersion: 1,
+    name: 'boxed',
+    title: 'A disk behind a header',
+    extensions: [],
+    magic: [{ offset: 0, hex: '424f584544' }],
+    probe: { head: 5, matches: ({ head }) => Buffer.from(head).toString() === 'BOXED' },
+    open: async (storage) => ({
+      size: storage.size - 512,
+      map: {
+        clusterSize: 512,
+        lookup: (offset, length) => ({ kind: 'data', length, storage, hostOffset: offset + 512 }),
+      },
+      info: () => ({}),
+    }),
+  })
+
+  function box(disk: Uint8Array): Uint8Array {
+    const bytes = new Uint8Array(disk.length + 512)
+    bytes.set(Buffer.from('BOXED'))
+    bytes.set(disk, 512)
+    return bytes
+  }
+
+  it('is opened first, others of the group too', async () => {
+    const { manifest, disks } = scenario('thin-64k')
+    const [first, second] = disks().map(box)
+    await using image = await openImage(memoryStorage(first as Uint8Array), {
+      format: 'lvm',
+      registry: createRegistry([boxed, lvm]),
+      references: referencesFrom({ second: memoryStorage(second as Uint8Array) }),
+      options: { lv: 't2', pv: 'second' },
+    })
+    expect(await digest(image)).toBe(manifest.logicalVolumes.find(({ name }) => name === 't2')?.sha256)
   })
 })
