@@ -36,6 +36,11 @@ export default {
   ...defineLibrary({ platform: 'node', entry: { img: 'src/img.ts', main: 'src/main.ts' }, dts: false }),
   // Apart from the entry one file: what the verbs share would be ten small ones, at a millisecond each.
   splitting: false,
+  // Less to read at every start; names stay, for reports of faults.
+  esbuildOptions(options: { minifyWhitespace?: boolean; minifySyntax?: boolean }) {
+    options.minifyWhitespace = true
+    options.minifySyntax = true
+  },
   noExternal: ['commander'],
   // Otherwise tsup takes the prefix off before the plugin sees it.
   removeNodeProtocol: false,

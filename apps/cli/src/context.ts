@@ -1,4 +1,5 @@
 import type { FormatRegistry } from '@img/core'
+import { warningJson } from './errors.js'
 import { printErr } from './output/write.js'
 import type { Plugin } from './plugins/load.js'
 import { programName } from './program-name.js'
@@ -12,6 +13,8 @@ export interface GlobalOptions {
   readonly discovery?: boolean | undefined
   /** `--allow-ref`. */
   readonly allowRef?: readonly string[] | undefined
+  /** `--json`. */
+  readonly json?: boolean | undefined
 }
 
 /** What a verb runs in. */
@@ -34,7 +37,7 @@ export function createContext(globals: GlobalOptions, quiet: boolean): Context {
   const warn = (message: string): void => {
     if (quiet || told.has(message)) return
     told.add(message)
-    printErr(`${programName}: warning: ${message}\n`)
+    printErr(globals.json === true ? warningJson(message) : `${programName}: warning: ${message}\n`)
   }
   const once = <T>(make: () => T): (() => T) => {
     const made: T[] = []

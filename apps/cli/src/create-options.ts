@@ -1,6 +1,7 @@
 import { type Format, type OptionSpec, type OptionSpecs, parseBool, parseSize } from '@img/core'
 import { Failure } from './errors.js'
 import { escapeValue, type ListedOption } from './option-list.js'
+import { nearest } from './suggest.js'
 
 const sizeSpec: OptionSpec = { kind: 'size', help: 'Virtual disk size' }
 
@@ -24,9 +25,14 @@ function specsOf(format: Format): OptionSpecs {
  * @throws {Failure}
  */
 export function readCreateValues(format: Format, options: readonly ListedOption[]): CreateValues {
-  const { size, ...rest } = readValues(specsOf(format), options, (name) => {
+  const specs = specsOf(format)
+  const { size, ...rest } = readValues(specs, options, (name) => {
+    const near = nearest(name, Object.keys(specs))
     throw new Failure(`Invalid parameter '${name}'`, {
-      hint: `'-O ${format.name} -o help' lists those that there are`,
+      hint:
+        near === undefined
+          ? `'-O ${format.name} -o help' lists those that there are`
+          : `did you mean ${near}?`,
     })
   })
   return { values: rest, size: size === undefined ? undefined : parseSize(size) }

@@ -142,3 +142,23 @@ export function describeError(error: unknown): string {
     .map(({ text, raw }) => `${raw === true ? '' : `${programName}: `}${text}\n`)
     .join('')
 }
+
+/** An error as one line of JSON (`--json`): what the lines for people say, and the code. */
+export function errorJson(error: unknown, exit: number): string {
+  const failure = error instanceof Failure ? error : undefined
+  const image = [error, failure?.cause].find((each) => ImageError.is(each))
+  return `${JSON.stringify({
+    error: {
+      ...image?.toJSON(),
+      code: image?.code ?? (failure === undefined ? 'INTERNAL' : 'FAILED'),
+      message: [reasonOf(error), ...(failure?.more ?? []), ...(failure?.tail ?? [])].join('\n'),
+      hint: failure?.hint ?? image?.hint,
+      exit,
+    },
+  })}\n`
+}
+
+/** The same of a warning. */
+export function warningJson(message: string): string {
+  return `${JSON.stringify({ warning: { message } })}\n`
+}

@@ -1,5 +1,5 @@
 import { createContext } from './context.js'
-import { describeError, Failure, systemCode } from './errors.js'
+import { describeError, errorJson, Failure, systemCode } from './errors.js'
 import { printErr, printOut, ReaderGone } from './output/write.js'
 import { parseProgram } from './program.js'
 import { Interrupted } from './signals.js'
@@ -9,7 +9,7 @@ export async function main(args: readonly string[]): Promise<void> {
   try {
     process.exitCode = await run(args)
   } catch (error) {
-    process.exitCode = report(error)
+    process.exitCode = report(error, wantsJson(args))
   }
 }
 
@@ -25,18 +25,25 @@ async function run(args: readonly string[]): Promise<number> {
 }
 
 /** Prints an error. @returns the exit code. */
-function report(error: unknown): number {
+function report(error: unknown, json: boolean): number {
   if (error instanceof ReaderGone) return 0
   const interrupted = interruption(error)
   if (interrupted !== undefined) return interrupted.exit
   // A pipe that was being written, closed by its reader: as if the signal of that name had come.
   if (systemCode(error) === 'EPIPE') return 128 + 13
-  printErr(describeError(error))
-  return error instanceof Failure ? error.exit : 1
+  const exit = error instanceof Failure ? error.exit : 1
+  printErr(json ? errorJson(error, exit) : describeError(error))
+  return exit
 }
 
 /** The interruption that an error came from. */
 function interruption(error: unknown): Interrupted | undefined {
   for (let at = error; at instanceof Error; at = at.cause) if (at instanceof Interrupted) return at
   return undefined
+}
+
+/** `--json`, also on a command line that is not understood. */
+function wantsJson(args: readonly string[]): boolean {
+  const end = args.indexOf('--')
+  return args.slice(0, end < 0 ? args.length : end).includes('--json')
 }

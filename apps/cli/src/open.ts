@@ -14,6 +14,7 @@ import type { ImageOptions } from './image-opts.js'
 import { printErr } from './output/write.js'
 import { fullName } from './paths.js'
 import { references } from './references.js'
+import { nearest } from './suggest.js'
 
 /** How an image named on the command line is opened. */
 export interface OpenArguments {
@@ -211,8 +212,22 @@ export async function namedFormat(
   try {
     return await (await context.registry()).load(name)
   } catch (error) {
-    if (ImageError.is(error, 'IMG_UNKNOWN_FORMAT')) return unknown(name)
-    throw error
+    if (!ImageError.is(error, 'IMG_UNKNOWN_FORMAT')) throw error
+    return withSuggestion(name, context, () => unknown(name))
+  }
+}
+
+/** Says which format may have been meant. */
+async function withSuggestion(name: string, context: Context, unknown: () => never): Promise<never> {
+  const { formats, unloaded } = await context.registry()
+  const names = [...formats, ...unloaded].flatMap((format) => [format.name, ...(format.aliases ?? [])])
+  const near = nearest(name, names)
+  try {
+    return unknown()
+  } catch (error) {
+    if (near === undefined || !(error instanceof Failure)) throw error
+    const { message, exit, more, tail, cause } = error
+    throw new Failure(message, { exit, more, tail, cause, hint: `did you mean ${near}?` })
   }
 }
 

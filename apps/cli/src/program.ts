@@ -2,6 +2,8 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import type { GlobalOptions } from './context.js'
 import { type Failure, usageError } from './errors.js'
+import { programName } from './program-name.js'
+import { nearest } from './suggest.js'
 import { collect, type Invocation, type Verb } from './verb.js'
 import { verbs } from './verbs/index.js'
 
@@ -30,7 +32,7 @@ export async function parseProgram(args: readonly string[]): Promise<Parsed> {
   parse(program, args)
   const [name, ...rest] = program.args
   const before = program.opts()
-  if (before.version === true) return { text: `img version ${ownVersion()}\n` }
+  if (before.version === true) return { text: version() }
   if (before.help === true || (name === 'help' && rest.length === 0)) return { text: programHelp() }
   if (name === undefined) throw usageError('Not enough arguments')
   const [wanted, ...own] = name === 'help' ? [rest[0] ?? '', '--help'] : [name, ...rest]
@@ -49,9 +51,15 @@ async function parseVerb(name: string, args: readonly string[], before: GlobalOp
   const globals = {
     plugin: [...(before.plugin ?? []), ...((options.plugin as string[] | undefined) ?? [])],
     discovery: before.discovery !== false && options.discovery !== false,
+    ...((before.json === true || options.json === true) && { json: true }),
     allowRef: [...(before.allowRef ?? []), ...((options.allowRef as string[] | undefined) ?? [])],
   }
-  return { verb, invocation: { operands: command.args, options }, globals }
+  const outputs = command.options.some(({ long }) => long === '--output')
+  const asked =
+    globals.json === true && outputs && options.output === undefined
+      ? { ...options, output: 'json' }
+      : options
+  return { verb, invocation: { operands: command.args, options: asked }, globals }
 }
 
 /** A command with the options that stand before and after the verb alike. */
@@ -62,6 +70,7 @@ function newCommand(name: string): Command {
     .configureHelp({ showGlobalOptions: false })
     .option('--plugin <spec>', 'load a format plugin: package name or path (may be repeated)', collect)
     .option('--no-discovery', 'use no plugins of the project in the working directory')
+    .option('--json', 'print the result, errors and warnings as JSON')
     .option(
       '--allow-ref <directory>',
       "files there may be opened when images name them; 'all': any file",
@@ -111,26 +120,9 @@ function expandLongOptions(command: Command, args: readonly string[]): string[] 
 }
 
 function suggestion(name: string): string {
-  const near = verbs.find(
-    (verb) => name !== '' && (verb.name.startsWith(name) || distance(verb.name, name) <= 2),
-  )
-  return near === undefined
-    ? `there are: ${verbs.map((verb) => verb.name).join(', ')}`
-    : `did you mean ${near.name}?`
-}
-
-/** Letters to change, add or drop to make one word of the other. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const change = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1))
-    }
-    row = next
-  }
-  return row[b.length] ?? 0
+  const names = verbs.map((verb) => verb.name)
+  const near = nearest(name, names)
+  return near === undefined ? `there are: ${names.join(', ')}` : `did you mean ${near}?`
 }
 
 /** `img --help`. */
@@ -147,12 +139,20 @@ Options, before or after the verb:
   --plugin <spec>      load a format plugin: package name or path (may be repeated)
   --no-discovery       use no plugins of the project in the working directory
   --allow-ref <dir>    files there may be opened when images name them; 'all': any file (may be repeated)
+  --json               print results, errors (with code and hint) and warnings as JSON
   -h, --help           this help; after a verb, that verb's
   -V, --version        the version
 
 Environment: IMG_PLUGINS (as --plugin, separated by commas), IMG_NO_DISCOVERY, IMG_ALLOW_REF (as --allow-ref, separated as PATH).
 An image may name other files. They are opened only in the image's own directory, or where --allow-ref says.
 `
+}
+
+/** Scripts that look for qemu-img look at the version too: that is the one whose command lines are understood. */
+function version(): string {
+  return programName === 'img'
+    ? `img version ${ownVersion()}\n`
+    : `qemu-img version 7.2 (img ${ownVersion()})\n`
 }
 
 function ownVersion(): string {

@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import type { Progress } from '@img/core'
 import { printErr } from './output/write.js'
 import { humanSize } from './sizes.js'
@@ -43,7 +44,28 @@ export function progressMeter(
   endless = false,
 ): ProgressMeter {
   const style = styleOf(mode ?? (wanted ? 'auto' : 'none'))
-  return style === undefined ? { update: () => undefined, end: () => undefined } : new Meter(style, endless)
+  return style === undefined ? onSignal(endless) : new Meter(style, endless)
+}
+
+/** Shows nothing, until SIGUSR1 (or SIGINFO, where there is one) asks how far it is: then one line, as qemu-img does. */
+function onSignal(endless: boolean): ProgressMeter {
+  let last: Progress | undefined
+  const show = (): void => {
+    const { done, total } = last ?? { done: 0, total: 0 }
+    const share = total === 0 ? 0 : (100 * done) / total
+    const percent = endless ? humanSize(done) : `(${share.toFixed(2)}/100%)`
+    printErr(`    ${percent}\n`)
+  }
+  const signals = ['SIGUSR1', 'SIGINFO'].filter((name) => name in constants.signals) as NodeJS.Signals[]
+  for (const name of signals) process.on(name, show)
+  return {
+    update: (progress) => {
+      last = progress
+    },
+    end: () => {
+      for (const name of signals) process.off(name, show)
+    },
+  }
 }
 
 function styleOf(mode: ProgressMode): Style | undefined {

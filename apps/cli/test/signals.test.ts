@@ -39,6 +39,21 @@ describe.skipIf(process.platform === 'win32')('a conversion that is stopped', ()
   })
 })
 
+it.skipIf(process.platform === 'win32')('SIGUSR1 asks how far it is, without -p', async () => {
+  writeFileSync(join(cwd, 'large.raw'), 'x')
+  truncateSync(join(cwd, 'large.raw'), 8 * 1024 ** 3)
+  const args = ['convert', '-f', 'raw', '-O', 'qcow2', '-S', '0', '-r', '1M', 'large.raw', 'asked.qcow2']
+  const { code, stderr } = await img(args, {
+    cwd,
+    onStart: (child) => {
+      child.stderr?.once('data', () => child.kill('SIGINT'))
+      void underWay().then(() => child.kill('SIGUSR1'))
+    },
+  })
+  expect(code).toBe(130)
+  expect(stderr).toMatch(/^ {4}\(\d+\.\d\d\/100%\)\n$/)
+})
+
 describe('--progress', () => {
   it('json: one object a line, the last of them complete', async () => {
     writeFileSync(join(cwd, 'some.raw'), Buffer.alloc(3_000_320, 'x'))

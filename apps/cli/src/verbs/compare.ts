@@ -31,7 +31,7 @@ export const compare: Verb = {
       .option('-s', 'strict: sizes and allocation must be the same too')
       .addHelpText(
         'after',
-        '\nExit codes: 0 the same, 1 different (or wrong arguments), 2 cannot open, 3 cannot tell what is allocated, 4 cannot read.\n',
+        '\nExit codes: 0 the same, 1 different (or wrong arguments), 2 cannot open, 3 cannot tell what is allocated, 4 cannot read.\n\nExamples:\n  img compare disk.raw disk.qcow2\n  img compare -s -f raw -F qcow2 disk.raw disk.qcow2\n',
       )
   },
 

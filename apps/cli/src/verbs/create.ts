@@ -11,6 +11,13 @@ import { defineSecrets, secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
 import { collect, type Invocation, type Verb } from '../verb.js'
 
+const examples = `
+Examples:
+  img create -f qcow2 disk.qcow2 20G
+  img create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2
+  img create -f qcow2 -o help
+`
+
 /** `img create`: makes an empty image, or an overlay. */
 export const create: Verb = {
   define(command: Command) {
@@ -22,6 +29,7 @@ export const create: Verb = {
       .option('-u', 'unsafe: do not look at the backing file; SIZE must then be given')
       .option('-o <options>', "name=value,…; 'help' lists them", collect)
       .option('-q', 'print nothing but errors')
+      .addHelpText('after', examples)
   },
 
   async run({ operands, options }: Invocation, context: Context) {

@@ -22,13 +22,19 @@ interface Row {
   readonly failure?: unknown
 }
 
+const examples = `
+Examples:
+  img formats
+  img formats --json
+`
+
 /** `img formats`: loads every plugin and tells what it can do. */
 export const formats: Verb = {
   define(command: Command) {
-    command.usage('[options]').option('--json', 'one JSON document')
+    command.usage('[options]').addHelpText('after', examples)
   },
 
-  async run({ operands, options }: Invocation, context: Context) {
+  async run({ operands }: Invocation, context: Context) {
     if (operands.length > 0) throw usageError(`Unexpected argument: ${operands[0]}`)
     const registry = await context.registry()
     const plugins = await context.plugins()
@@ -45,7 +51,7 @@ export const formats: Verb = {
       }
     }
     const failed = plugins.filter(({ failure }) => failure !== undefined)
-    printOut(options.json === true ? asJson(rows, failed) : asTable(rows, failed))
+    printOut(context.globals.json === true ? asJson(rows, failed) : asTable(rows, failed))
     return 0
   },
 }

@@ -11,6 +11,12 @@ import { references } from '../references.js'
 import { secretsOf } from '../secrets/index.js'
 import { defineSource, type Invocation, outputOption, type Verb } from '../verb.js'
 
+const examples = `
+Examples:
+  img info disk.qcow2
+  img info --output=json --backing-chain overlay.qcow2
+`
+
 /** `img info`: opens nothing but the image itself, unless asked for the chain. */
 export const info: Verb = {
   define(command: Command) {
@@ -20,6 +26,7 @@ export const info: Verb = {
       .option('--output <how>', 'human or json')
       .option('--backing-chain', 'tell of all images of the chain')
       .option('--details', 'also what qemu-img does not show, such as header extensions')
+      .addHelpText('after', examples)
   },
 
   async run({ operands, options }: Invocation, context: Context) {

@@ -11,6 +11,12 @@ import { defineSource, type Invocation, outputOption, type Verb } from '../verb.
 /** Characters gathered before they are written. */
 const chunk = 64 * 1024
 
+const examples = `
+Examples:
+  img map disk.qcow2
+  img map --output=json --start-offset=1G --max-length=64M disk.qcow2
+`
+
 /** `img map`: where each range of the disk lives, backing chain followed. */
 export const map: Verb = {
   define(command: Command) {
@@ -20,6 +26,7 @@ export const map: Verb = {
       .option('--output <how>', 'human or json')
       .option('-s, --start-offset <offset>', 'first byte of the disk to tell of')
       .option('-l, --max-length <length>', 'bytes to tell of at most')
+      .addHelpText('after', examples)
   },
 
   async run({ operands, options }: Invocation, context: Context) {

@@ -12,6 +12,12 @@ import { sizeArgument } from '../sizes.js'
 import { openSnapshot } from '../snapshots.js'
 import { collect, defineSource, type Invocation, outputOption, type Verb } from '../verb.js'
 
+const examples = `
+Examples:
+  img measure -O qcow2 disk.raw
+  img measure -O qcow2 --size 20G
+`
+
 /** `img measure`: bytes of file that a new image would take. */
 export const measure: Verb = {
   define(command: Command) {
@@ -23,6 +29,7 @@ export const measure: Verb = {
       .option('-l <snapshot>', 'measure a snapshot in FILE: its id or name')
       .option('--size <size>', 'measure for an empty disk of this size')
       .option('--output <how>', 'human or json')
+      .addHelpText('after', examples)
   },
 
   async run({ operands, options }: Invocation, context: Context) {

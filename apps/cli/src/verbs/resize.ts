@@ -13,6 +13,12 @@ const shrinkWarning =
   `${programName}: warning: Shrinking an image will delete all data beyond the shrunken image's end. ` +
   'Before performing such an operation, make sure there is no important data there.\n'
 
+const examples = `
+Examples:
+  img resize disk.qcow2 +10G
+  img resize --shrink -f raw disk.raw 5G
+`
+
 /** `img resize`: changes the size of a disk in place. */
 export const resize: Verb = {
   define(command: Command) {
@@ -25,6 +31,7 @@ export const resize: Verb = {
       )
       .option('-q', 'print nothing but errors')
       .option('--shrink', 'make the disk smaller: what is beyond its new end is lost')
+      .addHelpText('after', examples)
   },
 
   /** The size is always the last argument: `-1G` is no option. */
