@@ -17,6 +17,7 @@ const MIB = 1024 * KIB
  * @property {'inside' | 'file' | 'raw'} data where data clusters are; `raw`: in a data file that stays a raw image
  * @property {'empty' | 'compressed' | 'metadata'} start
  * @property {'none' | 'aes' | 'luks'} encryption
+ * @property {'qemu' | 'img'} maker who makes the image
  * @property {number} size virtual size in bytes
  */
 
@@ -81,6 +82,8 @@ export function caseOf(seed, index, able = {}) {
     data,
     start,
     encryption,
+    // What is compressed over a backing file is for qemu-img.
+    maker: random.chance(0.5) && !(start === 'compressed' && backing !== 'none') ? 'img' : 'qemu',
     size: 512 * Math.ceil((base * (0.6 + 0.6 * random.next())) / 512),
   }
 }
@@ -99,6 +102,7 @@ export function titleOf(image) {
     data !== 'inside' && `data file${data === 'raw' ? ' kept raw' : ''}`,
     start !== 'empty' && `${start} at first${start === 'compressed' ? ` (${image.compression})` : ''}`,
     encryption !== 'none' && encryption,
+    `made by ${image.maker}`,
     `${size} bytes`,
   ]
     .filter(Boolean)

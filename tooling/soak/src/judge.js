@@ -17,6 +17,9 @@ export async function judge(subject, round) {
     same(await read(snapshot), expected, `snapshot ${name}`)
     await snapshot.close()
   }
+  const bitmaps = (await disk.bitmaps?.list())?.map(({ name }) => name) ?? []
+  if (bitmaps.join() !== [...subject.bitmaps.keys()].join()) throw new Error(`bitmaps are ${bitmaps.join()}`)
+  for (const [name, model] of subject.bitmaps) model.judge(await subject.dirty(name), subject.content, name)
   await disk.flush?.()
   if (disk.check) {
     const messages = []

@@ -1,3 +1,4 @@
+import { create } from './create.js'
 import { judge } from './judge.js'
 import { operations } from './operations/index.js'
 import { Random } from './random.js'
@@ -78,6 +79,7 @@ export async function replay(image, rounds) {
 async function withSubject(image, task) {
   const subject = new Subject(image)
   try {
+    await create(subject)
     await task(subject)
   } finally {
     await subject.close().catch(() => undefined)

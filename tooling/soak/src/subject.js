@@ -1,19 +1,19 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openImage, registerFormat } from '@img/core'
 import { nodeReferences, openFile, openFileStorage } from '@img/node'
 import { qcow2 } from '@img/qcow2/format'
 import { raw } from '@img/raw/format'
+import { BitmapModel } from './bitmap-model.js'
 import { delayed } from './delayed.js'
-import { contentOf } from './random.js'
 import { must } from './tools.js'
 
 registerFormat(qcow2)
 registerFormat(raw)
 
 /** What opens the encrypted images. */
-const PASSPHRASE = 'soak and rinse'
+export const PASSPHRASE = 'soak and rinse'
 
 /** The image that is changed, the files beside it, and the model: what each of them has to show. */
 export class Subject {
@@ -27,6 +27,8 @@ export class Subject {
   backing
   /** Internal snapshots, by name. @type {Map<string, Uint8Array>} */
   snapshots = new Map()
+  /** Persistent bitmaps, by name. @type {Map<string, BitmapModel>} */
+  bitmaps = new Map()
   /** @type {import('@img/core').DiskImage | undefined} */
   disk
   /** Compressed clusters share host clusters, which takes larger refcounts. */
@@ -42,12 +44,6 @@ export class Subject {
     this.version = image.compat === '1.1' ? 3 : 2
     this.content = new Uint8Array(image.size)
     this.below = new Uint8Array(image.size)
-    try {
-      this.#create()
-    } catch (error) {
-      this.remove()
-      throw error
-    }
   }
 
   get size() {
@@ -93,12 +89,31 @@ export class Subject {
     const content = new Uint8Array(size)
     content.set(this.content.subarray(0, size))
     this.content = content
+    for (const model of this.bitmaps.values()) model.resized(size)
     this.#widenBelow()
+  }
+
+  /** What a bitmap marks. @param {string} name */
+  async dirty(name) {
+    const ranges = []
+    for await (const range of (await this.open()).bitmaps.dirty(name)) ranges.push(range)
+    return ranges
+  }
+
+  /** A bitmap was changed. @param {string} verb @param {string} name */
+  bitmapChanged(verb, name, { granularity, disabled, merged }) {
+    const model = this.bitmaps.get(name)
+    if (verb === 'add')
+      this.bitmaps.set(name, new BitmapModel(granularity, disabled ? undefined : this.content))
+    else if (verb === 'remove') this.bitmaps.delete(name)
+    else if (verb === 'merge') model.mark(merged)
+    else model[verb](this.content)
   }
 
   /** The disk is what a snapshot was. @param {Uint8Array} content */
   reverted(content) {
     this.content = content.slice()
+    for (const model of this.bitmaps.values()) model.resized(this.size)
     this.#widenBelow()
   }
 
@@ -169,84 +184,5 @@ export class Subject {
     const below = new Uint8Array(this.size)
     below.set(this.below)
     this.below = below
-  }
-
-  #create() {
-    const {
-      compat,
-      refcountBits,
-      extended,
-      lazy,
-      compression,
-      backing,
-      data,
-      start,
-      size,
-      seed,
-      encryption,
-    } = this.case
-    const options = [`cluster_size=${this.clusterSize}`, `compat=${compat}`]
-    if (refcountBits !== 16) options.push(`refcount_bits=${refcountBits}`)
-    if (extended) options.push('extended_l2=on')
-    if (lazy) options.push('lazy_refcounts=on')
-    if (compression === 'zstd') options.push('compression_type=zstd')
-    if (data !== 'inside') options.push(`data_file=${join(this.dir, 'data.raw')}`)
-    if (data === 'raw') options.push('data_file_raw=on')
-    if (start === 'metadata') options.push('preallocation=metadata')
-    if (encryption !== 'none') options.push(`encrypt.format=${encryption}`, 'encrypt.key-secret=soak')
-    if (encryption === 'luks') options.push('encrypt.iter-time=10')
-    const below = backing === 'none' ? [] : this.#createBelow(backing)
-    const made = [...this.secretArgs, '-o', options.join(',')]
-    if (start === 'compressed') {
-      this.compressed = true
-      this.content = contentOf(size, seed)
-      const plain = join(this.dir, 'start.raw')
-      writeFileSync(plain, this.content)
-      // With -B: what is the same below is not written.
-      must('qemu-img', [
-        'convert',
-        '-c',
-        '-f',
-        'raw',
-        '-O',
-        'qcow2',
-        ...made,
-        ...below.map((arg) => (arg === '-b' ? '-B' : arg)),
-        plain,
-        this.path,
-      ])
-    } else {
-      this.content = this.below.slice(0, size)
-      must('qemu-img', ['create', '-q', '-f', 'qcow2', ...made, ...below, this.path, String(size)])
-    }
-  }
-
-  /** Makes what can be backing files, and chooses. @param {'raw' | 'chain'} kind @returns {string[]} options that name it */
-  #createBelow(kind) {
-    const { size, seed } = this.case
-    // Shorter than the disk, and longer, and no multiple of a cluster.
-    const base = contentOf(size - 5 * 512, seed + 1)
-    const other = contentOf(size + 7 * 512, seed + 2)
-    writeFileSync(join(this.dir, 'base.raw'), base)
-    writeFileSync(join(this.dir, 'other.raw'), other)
-    this.files.set('base.raw', base)
-    this.files.set('other.raw', other)
-    if (kind === 'chain') {
-      const middle = join(this.dir, 'middle.qcow2')
-      must('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', 'base.raw', '-F', 'raw', middle])
-      const length = 512 * Math.floor(base.length / 2048)
-      const writes = ['-c', `write -P 77 0 ${length}`, '-c', `write -z ${2 * length} 65536`]
-      must('qemu-io', ['-f', 'qcow2', ...writes, middle])
-      this.files.set(
-        'middle.qcow2',
-        base
-          .slice()
-          .fill(77, 0, length)
-          .fill(0, 2 * length, 2 * length + 65536),
-      )
-    }
-    const name = kind === 'chain' ? 'middle.qcow2' : 'base.raw'
-    this.rebased(name)
-    return ['-b', name, '-F', kind === 'chain' ? 'qcow2' : 'raw']
   }
 }

@@ -18,7 +18,12 @@ const effects = {
     else subject.content.fill(0, start, end)
   },
   flush() {},
+  compact() {},
+  check() {},
 }
+
+/** What has no range. */
+const wholeImage = new Set(['flush', 'compact', 'check'])
 
 /** The calls themselves. */
 const calls = {
@@ -26,6 +31,11 @@ const calls = {
   zero: (disk, { offset, length, unmap }) => disk.writeZeroes(offset, length, { unmap }),
   discard: (disk, { offset, length }) => disk.discard(offset, length),
   flush: (disk) => disk.flush(),
+  compact: (disk) => disk.compact(),
+  async check(disk) {
+    const { corruptions, leaks } = await disk.check()
+    if (corruptions + leaks > 0) throw new Error(`check: ${corruptions} corruptions, ${leaks} leaks`)
+  },
 }
 
 function single(name, weight, extra) {
@@ -75,15 +85,17 @@ export const together = {
         [1, 'zero'],
         [1, 'discard'],
         [1, 'flush'],
+        [0.5, 'compact'],
+        [0.5, 'check'],
         [4, 'read'],
       ])
-      const range = kind === 'flush' ? {} : rangeOf(subject, random)
+      const range = wholeImage.has(kind) ? {} : rangeOf(subject, random)
       parts.push({ kind, ...range, ...(kind === 'write' && { tag: random.below(2 ** 31) }) })
     }
     return { parts }
   },
   possible: (subject, step) =>
-    step === undefined || step.parts.every((part) => part.kind === 'flush' || fits(subject, part)),
+    step === undefined || step.parts.every((part) => wholeImage.has(part.kind) || fits(subject, part)),
   async run(subject, { parts }) {
     const disk = await subject.open()
     const changes = parts.filter(({ kind }) => kind !== 'read')
@@ -92,7 +104,7 @@ export const together = {
         read.kind === 'read' &&
         changes.every(
           ({ kind, offset, length }) =>
-            kind === 'flush' || offset + length <= read.offset || read.offset + read.length <= offset,
+            wholeImage.has(kind) || offset + length <= read.offset || read.offset + read.length <= offset,
         ),
     )
     const all = parts

@@ -1,3 +1,4 @@
+import { bitmap } from './bitmaps.js'
 import { commitIt, rebaseIt } from './chain.js'
 import { discard, flush, reopen, together, write, zero } from './changes.js'
 import { qemuAmend, qemuWrite } from './qemu.js'
@@ -33,4 +34,5 @@ export const operations = [
   repair,
   rebaseIt,
   commitIt,
+  bitmap,
 ]

@@ -9,6 +9,8 @@ export const snapshot = {
   weight: 14,
   possible: (subject, step) =>
     subject.mayHaveSnapshots &&
+    // None is applied where there are bitmaps.
+    !(step?.verb === 'apply' && subject.bitmaps.size > 0) &&
     (step === undefined || subject.snapshots.has(step.target) === (step.verb !== 'create')),
   plan(subject, random) {
     const names = [...subject.snapshots.keys()]
@@ -16,7 +18,7 @@ export const snapshot = {
     const verb =
       name === undefined || (names.length < 4 && random.chance(0.4))
         ? 'create'
-        : random.pick(['apply', 'delete'])
+        : random.pick(subject.bitmaps.size > 0 ? ['delete'] : ['apply', 'delete'])
     return {
       verb,
       target: verb === 'create' ? `s${random.below(1e6)}` : name,
