@@ -5,7 +5,7 @@ import { hasQemu } from '../src/tools.js'
 
 const seed = Number(process.env.IMG_SOAK_SEED ?? 4)
 const images = 26
-const rounds = 5
+const rounds = 4
 const able = hasQemu()
 if (!able) console.warn('qemu-img or qemu-io is missing: no image is changed at random')
 
