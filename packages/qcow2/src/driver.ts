@@ -62,7 +62,8 @@ export class Qcow2Driver implements Driver {
       }
     }
     // Version 2 has no header extension that could hold them.
-    if (header.version === 3) this.bitmaps = readableBitmaps(storage, () => header)
+    // They are the image's, not its snapshots'.
+    if (header.version === 3 && snapshot === undefined) this.bitmaps = readableBitmaps(storage, () => header)
     this.snapshots = snapshotStore(
       () => parts.snapshots,
       storage.label,
