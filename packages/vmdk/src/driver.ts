@@ -1,4 +1,6 @@
 import type {
+  CheckOptions,
+  CheckResult,
   ClusterMap,
   DiskImage,
   Driver,
@@ -37,6 +39,9 @@ export class VmdkDriver implements Driver {
   protected parts: ImageParts
   /** Only to be checked or repaired: a parent that changed is for the check to tell. */
   protected readonly lenient: boolean
+  /** What is wrong with the parent, and the content id that it has, once it was looked at. */
+  protected broken: ImageError | undefined
+  protected parentCid: number | undefined
 
   constructor(parts: ImageParts, context: Pick<OpenContext, 'repair'>, map?: ClusterMap) {
     this.parts = parts
@@ -62,9 +67,22 @@ export class VmdkDriver implements Driver {
 
   /** @throws {ImageError} IMG_CORRUPT where the parent is not the one that this disk was made over, or was changed since. */
   async checkBacking(backing: DiskImage): Promise<void> {
-    if (this.lenient) return
-    const error = await this.parentError(backing)
-    if (error) throw error
+    this.broken = await this.parentError(backing)
+    this.parentCid = await cidOf(backing)
+    if (this.broken && !this.lenient) throw this.broken
+  }
+
+  /** Looks for damage, and mends it where the image is open for writing and that is asked for. */
+  async check(options: CheckOptions): Promise<CheckResult> {
+    const { checkDisk } = await import('./check.js')
+    const { storage, extents } = this.parts
+    return checkDisk({ source: storage.label, extents, parentError: this.broken, ...this.mending() }, options)
+  }
+
+  /** What repairs need; an image that is not open for writing has none of it. */
+  protected mending(): { readonly adoptParent: (() => Promise<void>) | undefined; flush(): Promise<void> } {
+    const nothing = async (): Promise<void> => undefined
+    return { adoptParent: this.parentCid === undefined ? undefined : nothing, flush: nothing }
   }
 
   /** What is wrong with the parent, if anything. */

@@ -23,13 +23,16 @@ import { WritableSparse, writable } from './write-sparse.js'
 export async function openWritable(parts: ImageParts, context: OpenContext): Promise<Driver> {
   if (!context.writable) return new VmdkDriver(parts, context)
   const extents = parts.extents.map((part) => writableExtent(part, context))
-  checkAlignment(extents, parts.storage.label)
+  if (!context.repair) checkAlignment(extents, parts.storage.label)
   return new WritableDriver({ ...parts, extents }, context)
 }
 
 function writableExtent(part: DiskExtent, context: OpenContext): DiskExtent {
   const { sparse, extent, line } = part
   if (line.access !== 'RW' || line.type === 'ZERO') return part
+  // To be repaired only what can be: the rest is looked at.
+  const fixed = sparse?.extent.compressed === true || (sparse?.header.version ?? 1) > 2
+  if (context.repair && (fixed || (!sparse && !(extent instanceof FlatExtent)))) return part
   if (sparse) return { ...part, extent: new WritableSparse(sparse, context) }
   if (extent instanceof FlatExtent) {
     writable(extent.storage)
@@ -82,7 +85,21 @@ export class WritableDriver extends VmdkDriver {
 
   override async checkBacking(backing: DiskImage): Promise<void> {
     await super.checkBacking(backing)
-    this.#parent = backing
+    // One that does not fit is not followed: the check tells of it.
+    if (this.broken === undefined) this.#parent = backing
+  }
+
+  protected override mending(): ReturnType<VmdkDriver['mending']> {
+    const cid = this.parentCid
+    const adopt = async (): Promise<void> => {
+      await this.#descriptor.change((descriptor) => descriptor.set('parentCID', hex(cid ?? NO_PARENT)))
+      this.broken = undefined
+    }
+    const flush = async (): Promise<void> => {
+      await this.map.flush()
+      for (const file of [...this.parts.files, this.parts.storage]) await file.flush?.()
+    }
+    return { adoptParent: cid === undefined ? undefined : adopt, flush }
   }
 
   /** The first change after opening gives the disk a new content id: what was made over it can tell. */

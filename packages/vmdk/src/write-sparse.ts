@@ -46,7 +46,10 @@ export class WritableSparse extends SparseExtent {
   /** First sector after everything. */
   #next: number
 
-  constructor(opened: OpenedSparse, context: Pick<OpenContext, 'readsEnded'>) {
+  /** The first directory as it stands in the file, where it is another than the one used. */
+  readonly storedPrimary: Uint32Array | undefined
+
+  constructor(opened: OpenedSparse, context: Pick<OpenContext, 'readsEnded' | 'repair'>) {
     const { extent, header, primary, redundant } = opened
     super(extent.storage, extent.shape, extent.directory)
     const { label } = extent.storage
@@ -66,7 +69,8 @@ export class WritableSparse extends SparseExtent {
         'convert it first',
       )
     }
-    if (primary === undefined || primary.some((sector, index) => sector !== extent.directory[index])) {
+    const sound = primary?.every((sector, index) => sector === extent.directory[index]) === true
+    if (!sound && context.repair !== true) {
       throw corrupt(
         'the grain directory is damaged: it has to be repaired first',
         label,
@@ -74,6 +78,9 @@ export class WritableSparse extends SparseExtent {
         'img check -r all',
       )
     }
+    this.storedPrimary = sound
+      ? undefined
+      : (primary ?? new Uint32Array(extent.directory.length).fill(0xffff_ffff))
     this.#file = writable(extent.storage)
     this.#context = context
     this.#header = header
@@ -230,6 +237,51 @@ export class WritableSparse extends SparseExtent {
     this.#freed = []
     for (const sector of freed) await file.discard?.(sector * SECTOR, this.grainSize, options)
     this.#free.push(...freed.reverse())
+  }
+
+  /** Sets one entry, to repair it. */
+  async setEntry(grain: number, entry: number): Promise<void> {
+    this.#set(await this.#tableFor(grain), grain, entry)
+  }
+
+  /** Writes both copies of a table anew, from the first. */
+  async rewriteTable(index: number): Promise<void> {
+    const { gtesPerGt } = this.shape
+    const table = await this.table(index)
+    for (let at = 0; at < gtesPerGt; at += SECTOR_ENTRIES)
+      this.#set(table, index * gtesPerGt + at, table[at] as number)
+  }
+
+  /** Gives a table, and its copy, new room, since an entry of a directory is damaged. */
+  async replaceTable(index: number, content: Uint32Array): Promise<void> {
+    if (this.storedPrimary && this.#header.gdOffset !== undefined) await this.#checkDirectoryRoom()
+    const table = await this.#newTable(index)
+    table.set(content)
+    this.#changedTables.set(index, table)
+    await this.rewriteTable(index)
+  }
+
+  async #checkDirectoryRoom(): Promise<void> {
+    const { gdOffset = 0 } = this.#header
+    if (gdOffset > 0 && gdOffset * SECTOR + this.directory.length * 4 <= this.#file.size) return
+    // There is no room where the header says: a new directory goes to the end of the file.
+    const sector = this.reserve(divideUp(this.directory.length * 4, SECTOR))
+    const bytes = encodeEntries(this.directory, divideUp(this.directory.length * 4, SECTOR) * SECTOR)
+    await this.#file.write(sector * SECTOR, bytes)
+    await this.#file.flush()
+    await this.writeHeader({ gdOffset: sector })
+  }
+
+  /** Gives a grain a copy of its own of what stands at a sector. */
+  async copyGrain(grain: number, from: number): Promise<void> {
+    const bytes = new Uint8Array(this.grainSize)
+    await this.#file.read(
+      from * SECTOR,
+      bytes.subarray(0, Math.min(bytes.length, this.#file.size - from * SECTOR)),
+    )
+    const sector = this.#take()
+    await this.#file.write(sector * SECTOR, bytes)
+    this.#set(await this.#tableFor(grain), grain, sector)
   }
 
   /** Writes a changed header, in one sector. The caller has flushed what it refers to. */
