@@ -100,8 +100,10 @@ async function grow(
   } else {
     await target.switchL1(size, old, options)
   }
-  if (preallocation === 'off') return
-  await preallocate(target, map, before, size, preallocation, options)
+  // A raw data file has a place for everything, and shows what is written into it without this image.
+  const mode = preallocation === 'off' && rawData ? 'metadata' : preallocation
+  if (mode === 'off') return
+  await preallocate(target, map, before, size, mode, options)
 }
 
 /** A larger L1 table in a new place, with what the old one says. */
@@ -121,7 +123,7 @@ async function copyL1(target: WritableImage, entries: number, options: ResizeOpt
 
 /**
  * Provides room for new guest clusters. They are marked as zero where the format can say so: the room may have been in
- * use before.
+ * use before. A raw data file was made longer, and holds zeros.
  */
 async function preallocate(
   target: WritableImage,
@@ -152,10 +154,11 @@ async function preallocate(
     for (let i = 0; i < span.count; i++) {
       const at = place.at + i * l2.words
       const host = offset + i * clusterSize
-      const low = l2.words === 2 && header.version === 3 ? ZERO_LOW : 0
+      const marked = header.version === 3 && !target.rawData
+      const low = l2.words === 2 && marked ? ZERO_LOW : 0
       place.words[at] = Math.floor(host / TWO32) + COPIED_HIGH
       place.words[at + 1] = (host % TWO32) + low
-      if (l2.words === 4) place.words.set([ALL_SUBCLUSTERS, 0], at + 2)
+      if (l2.words === 4) place.words.set(marked ? [ALL_SUBCLUSTERS, 0] : [0, ALL_SUBCLUSTERS], at + 2)
     }
     l2.touch(place, span.count)
     target.mapped()

@@ -1,0 +1,61 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { openImage, preallocations } from '@img/core'
+import { describe, expect, it } from 'vitest'
+import { registry } from './support/disks.js'
+import { assertClean, hasQemu, run } from './support/qemu.js'
+import { FileStorage } from './support/storage.js'
+
+const MB = 1024 * 1024
+const options = [
+  'cluster_size=64k',
+  'cluster_size=4k,refcount_bits=1',
+  'cluster_size=4k,compat=0.10',
+  'extended_l2=on',
+  'data_file=DATA',
+  'data_file=DATA,data_file_raw=on',
+]
+
+describe.skipIf(!hasQemu)('growing with preallocation (skipped without qemu-img)', () => {
+  it.each(options.flatMap((each) => preallocations.map((mode) => [each, mode] as const)))(
+    'gives new zeros room, or none: %s, %s',
+    async (given, preallocation) => {
+      const dir = mkdtempSync(join(tmpdir(), 'qcow2-resize-'))
+      try {
+        const path = join(dir, 'disk.qcow2')
+        const data = join(dir, 'data.raw')
+        run('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', given.replace('DATA', data), path, '1M')
+        expect(run('qemu-io', '-c', 'write -P 5 900k 124k', '-c', 'discard 0 64k', path).status).toBe(0)
+        const disk = await openImage(new FileStorage(path, { flags: 'r+' }), {
+          registry,
+          format: 'qcow2',
+          writable: true,
+          references: { open: async () => ({ storage: new FileStorage(data, { flags: 'r+' }) }) },
+        })
+        const size = 5 * MB + 512
+        await disk.resize?.(size, { preallocation })
+        await disk.close()
+        assertClean(path)
+        const out = join(dir, 'out.raw')
+        run('qemu-img', 'convert', '-O', 'raw', path, out)
+        const wanted = Buffer.alloc(size)
+        wanted.fill(5, 900 * 1024, MB)
+        expect(Buffer.compare(readFileSync(out), wanted)).toBe(0)
+        const map = JSON.parse(run('qemu-img', 'map', '--output=json', path).stdout) as {
+          start: number
+          length: number
+          offset?: number
+        }[]
+        const covered = map
+          .filter(({ offset }) => offset !== undefined)
+          .reduce((sum, { start, length }) => sum + Math.max(0, start + length - Math.max(start, MB)), 0)
+        // A raw data file has a place for everything.
+        const none = preallocation === 'off' && !given.includes('raw=on')
+        expect(covered).toBe(none ? 0 : size - MB)
+      } finally {
+        rmSync(dir, { recursive: true, force: true })
+      }
+    },
+  )
+})
