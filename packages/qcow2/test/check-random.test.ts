@@ -145,7 +145,7 @@ describe.skipIf(!hasQemu)('damaged at random, against qemu-img (skipped without 
           await compareRepairs(damager.bytes, dir)
         },
       ),
-      { seed, numRuns: Number(process.env.IMG_TEST_RUNS ?? 12), endOnFailure: true },
+      { seed, numRuns: Number(process.env.IMG_TEST_RUNS ?? 8), endOnFailure: true },
     )
   }, 120_000)
 })
@@ -172,21 +172,22 @@ async function compareRepairs(bytes: Uint8Array, dir: string): Promise<void> {
   for (const how of ['leaks', 'all'] as const) {
     writeFileSync(path, bytes)
     const repairedByThem = qemuCheck(path, how)
-    const after = qemuCheck(path)
-    const content = contentOf(path, dir)
+    // Where qemu-img gives up there is nothing to compare with; it must be no worse.
+    const gaveUp = repairedByThem.json === undefined || repairedByThem.rc === 1
+    const after = gaveUp ? repairedByThem : qemuCheck(path)
+    const content = repairedByThem.rc === 0 ? contentOf(path, dir) : undefined
     const storage = new MemoryStorage(bytes.slice())
     const dry = await runCheck(new MemoryStorage(bytes.slice()), how, true)
     const repaired = await runCheck(storage, how)
     expect(repaired).toEqual(dry)
     writeFileSync(path, storage.content())
     const judged = qemuCheck(path)
-    // Where qemu-img gives up there is nothing to compare with; it must be no worse.
-    if (repairedByThem.json !== undefined && repairedByThem.rc !== 1) {
+    if (!gaveUp) {
       expect(repaired.rc).toBe(repairedByThem.rc)
       expect(judged.rc).toBe(after.rc)
     }
     if (repaired.rc === 0) expect(judged.rc).toBe(0)
-    if (content !== undefined && repairedByThem.rc === 0) expect(contentOf(path, dir)).toEqual(content)
+    if (content !== undefined) expect(contentOf(path, dir)).toEqual(content)
   }
 }
 
