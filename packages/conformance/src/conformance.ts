@@ -1,4 +1,5 @@
 import { abort } from './groups/abort.js'
+import { bitmaps } from './groups/bitmaps.js'
 import { chains } from './groups/chains.js'
 import { checks } from './groups/check.js'
 import { create } from './groups/create.js'
@@ -34,6 +35,7 @@ const groups: Readonly<Record<string, (kit: Kit, it: It) => void>> = {
   writes,
   'power cut': powerCut,
   check: checks,
+  bitmaps,
   chains,
   stream,
   'read stream': readStream,

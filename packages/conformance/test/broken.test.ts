@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { formatConformance } from '../src/index.js'
 import { abort } from './broken/abort.js'
+import { bitmapFaults } from './broken/bitmaps.js'
 import { chains } from './broken/chains.js'
 import { checkFaults } from './broken/check.js'
 import { createFaults } from './broken/create.js'
@@ -35,6 +36,7 @@ const broken: Readonly<Record<string, readonly Broken[]>> = {
   writes,
   'power cut': powerCut,
   check: checkFaults,
+  bitmaps: bitmapFaults,
   chains,
   stream: streamFaults,
   'read stream': readStreamFaults,
