@@ -2,7 +2,7 @@ import { ImageError, type ImageErrorCode } from '@img/core'
 
 /** Hint of errors where the file itself is damaged. */
 export const damagedHint =
-  'the image is damaged: restore it from a copy, or try `qemu-img check -r all` on a copy of it'
+  'the image is damaged: restore it from a copy, try `img check -r all` on a copy of it, or read what is left with `img convert --salvage`'
 
 /** Hint of errors where the file is too short. */
 export const truncatedHint = 'the file is cut short: copy it again from its source'
