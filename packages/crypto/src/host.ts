@@ -3,7 +3,8 @@ export interface NodeCrypto {
   createCipheriv(algorithm: string, key: Uint8Array, iv: null): NodeCipher
   createDecipheriv(algorithm: string, key: Uint8Array, iv: null): NodeCipher
   createHash(algorithm: string): { update(bytes: Uint8Array): { digest(): Uint8Array } }
-  getHashes(): string[]
+  /** Node 20.12, 21.7 and later: three times faster for few bytes. */
+  hash?: (algorithm: string, bytes: Uint8Array, encoding: 'buffer') => Uint8Array
   pbkdf2(
     password: Uint8Array,
     salt: Uint8Array,

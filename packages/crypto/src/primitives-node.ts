@@ -10,7 +10,8 @@ export function nodePrimitives(): Primitives | undefined {
 function primitivesOf(crypto: NodeCrypto): Primitives {
   return {
     aes: (key) => aesOf(crypto, key),
-    hash: (name, bytes) => crypto.createHash(name).update(bytes).digest(),
+    hash: (name, bytes) =>
+      crypto.hash?.(name, bytes, 'buffer') ?? crypto.createHash(name).update(bytes).digest(),
     pbkdf2: (hash, password, salt, iterations, length) =>
       new Promise((resolve, reject) => {
         crypto.pbkdf2(password, salt, iterations, length, hash, (error, key) => {

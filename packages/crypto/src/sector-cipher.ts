@@ -1,11 +1,12 @@
 import { ImageError } from '@img/core'
 import { CbcCipher } from './cbc.js'
+import { EcbCipher } from './ecb.js'
 import { ivGenerator } from './iv.js'
 import { digestBytes, type HashName, loadPrimitives } from './primitives.js'
 import { XtsCipher } from './xts.js'
 
-/** Modes in which sectors are encrypted. */
-export type CipherMode = 'xts' | 'cbc'
+/** Modes in which sectors are encrypted. `ecb` uses no vectors. */
+export type CipherMode = 'xts' | 'cbc' | 'ecb'
 
 /**
  * Initialisation vectors: the sector number in 32 or 64 bits, little-endian (`plain`, `plain64`), or that number encrypted
@@ -47,6 +48,7 @@ export async function sectorCipher(spec: CipherSpec, key: Uint8Array): Promise<S
   assertAesKey(aesBytes, `${mode} with a key of ${key.length * 8} bits`)
   if (ivgen === 'essiv') assertAesKey(digestBytes[ivHash], `essiv with ${ivHash}`)
   const primitives = await loadPrimitives()
+  if (mode === 'ecb') return new EcbCipher(primitives.aes(key.slice()))
   const ivs = ivGenerator(primitives, ivgen, key, ivHash)
   if (mode === 'cbc') return new CbcCipher(primitives.aes(key.slice()), ivs)
   const data = primitives.aes(key.slice(0, aesBytes))

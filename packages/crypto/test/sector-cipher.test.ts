@@ -118,6 +118,18 @@ describe('sector ciphers', () => {
     }
   })
 
+  it('encrypts each block by itself in ecb', async () => {
+    const key = Uint8Array.from({ length: 32 }, (_, i) => i)
+    const bytes = Uint8Array.from({ length: 1024 }, (_, i) => i)
+    const expected = createCipheriv('aes-256-ecb', key, null).update(bytes)
+    const cipher = await sectorCipher({ mode: 'ecb', ivgen: 'plain64' }, key)
+    const room = bytes.slice()
+    cipher.encrypt(room, 3)
+    expect(Buffer.from(room)).toEqual(expected)
+    cipher.decrypt(room, 3)
+    expect(room).toEqual(bytes)
+  })
+
   it('refuses keys that AES does not have', async () => {
     const unsupported = { code: 'IMG_UNSUPPORTED' }
     await expect(sectorCipher({ mode: 'cbc', ivgen: 'plain64' }, new Uint8Array(64))).rejects.toMatchObject(

@@ -26,6 +26,10 @@ export async function amendImage(
   const wanted = await check(target, options)
   const { signal } = context
   await target.begin()
+  if (asksForKeys(options)) {
+    const { amendKeySlots } = await import('./encrypt-amend.js')
+    await amendKeySlots(target, options as Readonly<Record<string, unknown>>, context)
+  }
   if (wanted.version > target.header.version) {
     await upgrade(target, context)
     map.headerChanged()
@@ -74,6 +78,10 @@ async function check(target: WritableImage, options: AmendOptionValues): Promise
   if (options.size !== undefined && options.size % SECTOR !== 0) {
     throw badOption(`The new size must be a multiple of ${SECTOR}`)
   }
+  if (version < header.version && target.image.encryption) {
+    // Zeros that version 2 cannot mark would have to be written encrypted.
+    throw new ImageError('IMG_UNSUPPORTED', 'encrypted images cannot be made version 2', { format: 'qcow2' })
+  }
   if (version < header.version) await assertDowngrade(target, options.size ?? header.size)
   return { version, refcountOrder: Math.log2(bits) }
 }
@@ -94,18 +102,18 @@ function wantedVersion(compat: string | undefined): 2 | 3 | undefined {
   }
 }
 
+function asksForKeys(options: AmendOptionValues): boolean {
+  return Object.entries(options).some(([name, value]) => name.startsWith('encrypt.') && value !== undefined)
+}
+
 function checkEncryption(header: Header, options: AmendOptionValues): void {
-  if (!Object.keys(options).some((name) => name.startsWith('encrypt.'))) return
+  if (!asksForKeys(options)) return
   if (header.cryptMethod === CryptMethod.none) {
     throw badOption("Can't amend encryption options - encryption not present")
   }
   if (header.cryptMethod !== CryptMethod.luks) {
     throw badOption('Only LUKS encryption options can be amended for qcow2')
   }
-  throw new ImageError('IMG_UNSUPPORTED', 'key slots of qcow2 images cannot be changed yet', {
-    format: 'qcow2',
-    hint: 'change them with qemu-img amend',
-  })
 }
 
 function checkDataFile(target: WritableImage, options: AmendOptionValues): void {

@@ -64,6 +64,15 @@ export const createOptions: OptionSpecs = {
   refcount_bits: { kind: 'int', default: 16, help: 'Width of a reference count entry in bits' },
 }
 
+/** Options of opening, with the names and help of qemu 7.2. */
+export const openOptions: OptionSpecs = {
+  'encrypt.format': { kind: 'string', help: "Encryption of the image, format choices: 'aes', 'luks'" },
+  'encrypt.key-secret': {
+    kind: 'string',
+    help: 'ID of secret providing qcow2 AES key or LUKS passphrase',
+  },
+}
+
 /** Checked values of {@link createOptions}, defaults filled in. */
 export interface CreateOptionValues {
   readonly backing_file: string | undefined

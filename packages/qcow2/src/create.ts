@@ -14,11 +14,13 @@ import {
   type WritableStorage,
   writeU64BE,
 } from '@img/core'
+import type { NewEncryption } from './encrypt-create.js'
+import { ExtensionType, makeEncryptionExtension } from './extensions.js'
 import { fillZeros } from './fill-zeros.js'
-import { l1Entries, serialiseHeader } from './header.js'
+import { type Header, l1Entries, serialiseHeader } from './header.js'
 import { type EntryKind, L1Entries, L2Tables } from './l2-tables.js'
 import { HostLayout } from './layout.js'
-import { MAX_REFCOUNT_TABLE_BYTES } from './limits.js'
+import { MAX_REFCOUNT_TABLE_BYTES, SECTOR } from './limits.js'
 import { fullyAllocated } from './measure.js'
 import { askedSize, compressionSpec, finalHeader, type NewImage, newImage, storedSize } from './new-image.js'
 import { refcountSize } from './refcounts.js'
@@ -44,6 +46,13 @@ export async function createQcow2(
       : await context.createReference({ kind: 'data', name: dataFile, format: 'raw' })
   const writer = new Qcow2Writer(image, target, data, size, spec.compress === true, context)
   try {
+    if (image.encryption !== undefined) {
+      const { newEncryption } = await import('./encrypt-create.js')
+      const at = image.clusterSize
+      writer.encryptBy(
+        await newEncryption(image.encryption, spec.options, data ?? target, target.label, at, context),
+      )
+    }
     await writer.start()
   } catch (error) {
     await writer.close()
@@ -70,6 +79,7 @@ class Qcow2Writer implements ImageWriter {
   readonly #refcountBlocks: number[] = []
   /** Bytes that target and data stood at before: there, what is not written may be garbage (a device). */
   readonly #oldBytes: number
+  #encryption: NewEncryption | undefined
   #size: number | undefined
   /** Room was reserved for everything at the start. */
   #reserved = false
@@ -103,6 +113,12 @@ class Qcow2Writer implements ImageWriter {
     this.placeCompressed = (offset, hostLength) => this.#placeCompressed(offset, hostLength)
   }
 
+  /** Everything placed from here on is encrypted. The header with the keys comes right behind the image's. */
+  encryptBy(encryption: NewEncryption): void {
+    this.#encryption = encryption
+    if (encryption.stored) this.#layout.clusters(divideUp(encryption.stored.length, this.clusterSize))
+  }
+
   /** Makes sure that what stood in the target before is no image any more, and reserves room where that was asked for. */
   async start(): Promise<void> {
     const old = Math.min(this.#target.size, this.clusterSize)
@@ -110,7 +126,8 @@ class Qcow2Writer implements ImageWriter {
     const { preallocation } = this.#image
     if (this.#size === undefined || (preallocation !== 'falloc' && preallocation !== 'full')) return
     if (this.#data.preallocate === undefined || this.#oldBytes > 0) return
-    const bytes = this.#dataFile ? this.#size : fullyAllocated(this.#size, this.#image)
+    const keys = this.#encryption?.stored?.length ?? 0
+    const bytes = this.#dataFile ? this.#size : keys + fullyAllocated(this.#size, this.#image)
     await this.#data.preallocate(0, bytes, preallocation, this.#context)
     this.#reserved = true
   }
@@ -123,6 +140,7 @@ class Qcow2Writer implements ImageWriter {
       this.#l2.set(cluster, count, 'data', hostOffset)
       this.#cursor = cluster + count
       const placed = Math.min(length, count * this.clusterSize)
+      if (this.#encryption) return this.#placeEncrypted(this.#encryption, offset, hostOffset, placed)
       // The rest of the last cluster would show if the disk were made larger.
       const rest = count * this.clusterSize - placed
       if (rest > 0 && hostOffset < this.#oldBytes) {
@@ -130,6 +148,14 @@ class Qcow2Writer implements ImageWriter {
       }
       return { storage: this.#data, hostOffset, length: placed }
     })
+  }
+
+  #placeEncrypted(encryption: NewEncryption, offset: number, hostOffset: number, length: number): Placement {
+    const storage = encryption.at(offset, hostOffset) as WritableStorage
+    const inLast = length % SECTOR
+    // The rest of the last sector belongs to the disk: it has to be zero once decrypted.
+    if (inLast > 0) this.#later(() => fillZeros(storage, hostOffset + length - inLast, SECTOR, this.#context))
+    return { storage, hostOffset, length }
   }
 
   #placeCompressed(offset: number, hostLength: number): MaybePromise<Placement> {
@@ -171,14 +197,37 @@ class Qcow2Writer implements ImageWriter {
     await this.#skipTo(clusters)
     this.#writeGroup()
     await this.#settle(options)
+    await this.#writeKeys(options)
     const l1TableOffset = await this.#writeL1(l1Entries(size, this.#image.header))
     await this.#settle(options)
     const refcounts = await this.#writeRefcounts()
     await this.#settle(options)
     await this.#target.truncate(this.#layout.next * this.clusterSize, options)
     await this.#dataFile?.truncate(size, options)
-    const header = serialiseHeader(finalHeader(this.#image, { size, l1TableOffset, ...refcounts }))
+    const header = serialiseHeader(
+      this.#withKeys(finalHeader(this.#image, { size, l1TableOffset, ...refcounts })),
+    )
     await this.#target.write(0, header, options)
+  }
+
+  /** Writes the LUKS header, and zeros to the room of the key slots that are not used. */
+  async #writeKeys(options: IoOptions): Promise<void> {
+    const stored = this.#encryption?.stored
+    if (stored === undefined) return
+    const at = this.clusterSize
+    await this.#target.write(at, stored.bytes, options)
+    const end = alignUp(stored.length, this.clusterSize)
+    await this.#fillZeros(this.#target, at + stored.bytes.length, end - stored.bytes.length)
+  }
+
+  #withKeys(header: Header): Header {
+    const stored = this.#encryption?.stored
+    if (stored === undefined) return header
+    const pointer = makeEncryptionExtension({ offset: this.clusterSize, length: stored.length })
+    const extensions = header.extensions.map((extension) =>
+      extension.type === ExtensionType.encryption ? pointer : extension,
+    )
+    return { ...header, extensions }
   }
 
   async close(): Promise<void> {
@@ -221,7 +270,10 @@ class Qcow2Writer implements ImageWriter {
       return
     }
     // As in QEMU: subclusters stay unallocated in their room, so that a backing file goes on showing.
-    const kind: EntryKind = extendedL2 && !rawDataFile ? 'reserved' : 'data'
+    const zero = this.#encryption !== undefined && this.#image.version === 3
+    // Room that nobody wrote to decrypts to garbage: it has to be told apart.
+    const plain = zero ? 'zero' : 'data'
+    const kind: EntryKind = extendedL2 && !rawDataFile ? 'reserved' : plain
     return this.#mapRange(this.#cursor, cluster, kind, true)
   }
 
@@ -233,7 +285,8 @@ class Qcow2Writer implements ImageWriter {
       if (at % groupClusters === 0) this.#writeGroup()
       const count = Math.min(end - at, groupClusters - (at % groupClusters))
       const host = room ? this.#allocate(at, count) : -1
-      if (room) this.#provideZeros(host, count)
+      if (room && this.#encryption && kind === 'data') this.#encryptZeros(this.#encryption, at, host, count)
+      else if (room) this.#provideZeros(host, count)
       this.#l2.set(at, count, kind, host)
       at += count
       // A target that takes its time must not make tables pile up in memory.
@@ -248,6 +301,12 @@ class Qcow2Writer implements ImageWriter {
   /** Byte offset, in the storage for data, of new host clusters. In an external data file they are at the guest's. */
   #allocate(cluster: number, count: number): number {
     return this.#dataFile ? cluster * this.clusterSize : this.#layout.clusters(count)
+  }
+
+  /** Version 2 can tell zeros only by holding them. */
+  #encryptZeros(encryption: NewEncryption, cluster: number, host: number, count: number): void {
+    const storage = encryption.at(cluster * this.clusterSize, host) as WritableStorage
+    this.#later(() => fillZeros(storage, host, count * this.clusterSize, this.#context))
   }
 
   /** Host clusters that nobody writes must read as zeros, and take room where that was asked for. */

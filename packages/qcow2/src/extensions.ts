@@ -162,6 +162,15 @@ export function makeBitmapsExtension(bitmaps: BitmapsExtension): HeaderExtension
   return { type: ExtensionType.bitmaps, data }
 }
 
+/** Makes an encryption header pointer. */
+export function makeEncryptionExtension({ offset, length }: EncryptionExtension): HeaderExtension {
+  const data = new Uint8Array(16)
+  const view = viewOf(data)
+  writeU64BE(view, 0, offset)
+  writeU64BE(view, 8, length)
+  return { type: ExtensionType.encryption, data }
+}
+
 /**
  * The encryption header pointer; undefined without one.
  * @throws {ImageError} IMG_CORRUPT for a wrong length; IMG_UNSUPPORTED_SIZE.

@@ -1,6 +1,6 @@
 import { defineFormat, type Format, viewOf } from '@img/core'
 import { amendOptions } from './amend-options.js'
-import { createOptions } from './create-options.js'
+import { createOptions, openOptions } from './create-options.js'
 import { MAGIC } from './header.js'
 import { openQcow2 } from './open.js'
 
@@ -20,6 +20,7 @@ export const qcow2: Format = defineFormat({
       return view.getUint32(0) === MAGIC && view.getUint32(4) !== 1
     },
   },
+  openOptions,
   open: openQcow2,
   createOptions,
   amendOptions,

@@ -1,4 +1,5 @@
 import type { ClusterMap, ClusterRun, CodecName, IoOptions, MaybePromise, Storage } from '@img/core'
+import type { Encryption } from './encrypt-open.js'
 import { COPIED_HIGH, L1_RESERVED_HIGH, OFFSET_HIGH, OFFSET_LOW, TWO32, ZERO_LOW } from './entries.js'
 import { corrupt, damagedHint, hex, qcow2Error, truncatedHint } from './errors.js'
 import { CompressionType, type Header, l2EntryBytes } from './header.js'
@@ -17,6 +18,8 @@ export interface MappedImage {
   readonly storage: Storage
   /** Where data clusters are: the image file, or the external data file. */
   readonly data: Storage
+  /** Gives the storages in which data clusters are in the clear; absent where the image is not encrypted. */
+  readonly encryption?: Encryption | undefined
   readonly cache: L2Cache
 }
 
@@ -91,7 +94,7 @@ export class Qcow2Map implements ClusterMap {
         this.#entryWords === 2
           ? this.#extend(part, cluster, wanted, 'unallocated', -1)
           : this.#absentTables(cluster, wanted)
-      return this.#run('unallocated', Math.min(count * clusterSize - inside, maxLength), -1)
+      return this.#run('unallocated', Math.min(count * clusterSize - inside, maxLength), offset, -1)
     }
     const entry = this.#entry
     const damage = entry.decode(part, (cluster % this.#sliceEntries) * this.#entryWords)
@@ -111,13 +114,15 @@ export class Qcow2Map implements ClusterMap {
     }
     const { kind, host } = entry
     const count = wanted > 1 ? this.#extend(part, cluster, wanted, kind, host) : 1
-    return this.#run(kind, Math.min(count * clusterSize - inside, maxLength), host < 0 ? -1 : host + inside)
+    const length = Math.min(count * clusterSize - inside, maxLength)
+    return this.#run(kind, length, offset, host < 0 ? -1 : host + inside)
   }
 
-  #run(kind: Kind, length: number, hostOffset: number): ClusterRun {
-    const storage = this.#image.data
+  #run(kind: Kind, length: number, offset: number, hostOffset: number): ClusterRun {
+    if (hostOffset < 0 && kind !== 'data') return { kind, length }
+    const { data, encryption } = this.#image
+    const storage = encryption === undefined ? data : encryption.at(offset, hostOffset)
     if (kind === 'data') return { kind, length, storage, hostOffset }
-    if (hostOffset < 0) return { kind, length }
     return { kind, length, storage, hostOffset }
   }
 
@@ -278,7 +283,8 @@ export class Qcow2Map implements ClusterMap {
       if (entry.subclusterKind(0) !== kind) break
       length += entry.sameSubclusters(kind, 0) * subclusterSize
     }
-    return this.#run(kind, Math.min(length, maxLength), host < 0 ? -1 : host + inside)
+    const offset = cluster * clusterSize + inside
+    return this.#run(kind, Math.min(length, maxLength), offset, host < 0 ? -1 : host + inside)
   }
 }
 

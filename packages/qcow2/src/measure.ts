@@ -46,15 +46,22 @@ export async function measureQcow2(spec: MeasureSpec): Promise<Measurement> {
     )
   }
   const full = fullyAllocated(size, image)
+  const keys = image.encryption === 'luks' ? await keyBytes(spec, clusterSize) : 0
   let data = 0
   if (preallocation === 'full' || preallocation === 'falloc') data = size
   else if (spec.dataRanges) data = backingFile === undefined ? await dataBytes(spec, clusterSize) : size
   return {
-    required: full - size + data,
-    fullyAllocated: full,
+    required: full - size + data + keys,
+    fullyAllocated: full + keys,
     ...(spec.bitmaps &&
       image.version === 3 && { bitmaps: bitmapBytes(spec.bitmaps, spec.size, clusterSize) }),
   }
+}
+
+/** Bytes of the LUKS header in whole clusters. */
+async function keyBytes({ options }: MeasureSpec, clusterSize: number): Promise<number> {
+  const { newHeaderLength } = await import('./encrypt-create.js')
+  return alignUp(newHeaderLength(options), clusterSize)
 }
 
 async function dataBytes(spec: MeasureSpec, clusterSize: number): Promise<number> {

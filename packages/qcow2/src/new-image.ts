@@ -6,8 +6,15 @@ import {
   isPowerOfTwo,
   type Preallocation,
 } from '@img/core'
-import { badOption, type CreateOptionValues, encryptionOptions } from './create-options.js'
-import { ExtensionType, type HeaderExtension, makeFeatureNames, makeStringExtension } from './extensions.js'
+import { badOption, type CreateOptionValues } from './create-options.js'
+import { type EncryptFormat, encryptFormat } from './encrypt-options.js'
+import {
+  ExtensionType,
+  type HeaderExtension,
+  makeEncryptionExtension,
+  makeFeatureNames,
+  makeStringExtension,
+} from './extensions.js'
 import { Autoclear, Compatible, Incompatible, knownFeatures } from './features.js'
 import { CompressionType, CryptMethod, type Header, headerBytes, l1Entries } from './header.js'
 import {
@@ -32,7 +39,8 @@ export interface NewImage {
   readonly backingFile: string | undefined
   readonly dataFile: string | undefined
   readonly rawDataFile: boolean
-  /** The header but for what only the layout tells: size and tables are 0. */
+  readonly encryption: EncryptFormat
+  /** The header but for what only the layout tells: size, tables and the place of the encryption header are 0. */
   readonly header: Header
 }
 
@@ -50,17 +58,10 @@ const needsV3 = 'compatibility level 1.1 and above (use version=v3 or greater)'
  * Checks create options against each other, in QEMU's order and words.
  * @param given values that `createOptions` was checked for
  * @param compress data is to be compressed
- * @throws {ImageError} IMG_BAD_OPTION; IMG_UNSUPPORTED for encryption.
+ * @throws {ImageError} IMG_BAD_OPTION;  IMG_UNSUPPORTED.
  */
 export function newImage(given: Readonly<Record<string, unknown>>, compress = false): NewImage {
-  for (const name of encryptionOptions) {
-    const value = given[name]
-    if (value === undefined || value === false) continue
-    throw new ImageError('IMG_UNSUPPORTED', `encrypted qcow2 images cannot be created yet (option ${name})`, {
-      format: 'qcow2',
-      hint: 'leave the option out, or use qemu-img',
-    })
-  }
+  const encryption = encryptFormat(given)
   const options = given as unknown as CreateOptionValues
   const version = options.compat === '0.10' ? 2 : 3
   const { extended_l2: extendedL2 } = options
@@ -71,6 +72,7 @@ export function newImage(given: Readonly<Record<string, unknown>>, compress = fa
   const zstd = options.compression_type === 'zstd'
   if (zstd && version < 3) throw badOption(`Non-zlib compression type is only supported with ${needsV3}`)
   if (compress) checkCompression(options, preallocation)
+  if (encryption !== undefined) checkEncryption(options, compress)
   const image: NewImage = {
     version,
     clusterBits,
@@ -81,7 +83,8 @@ export function newImage(given: Readonly<Record<string, unknown>>, compress = fa
     backingFile: options.backing_file,
     dataFile: options.data_file,
     rawDataFile: options.data_file_raw,
-    header: makeHeader(options, version, clusterBits, refcountOrder),
+    encryption,
+    header: makeHeader(options, version, clusterBits, refcountOrder, encryption),
   }
   if (headerBytes(image.header) > image.clusterSize) {
     throw badOption(
@@ -155,11 +158,19 @@ function checkCompression(options: CreateOptionValues, preallocation: Preallocat
   if (preallocation !== 'off') throw badOption('Compression and preallocation not supported at the same time')
 }
 
+function checkEncryption(options: CreateOptionValues, compress: boolean): void {
+  if (compress) throw badOption('Compression and encryption not supported at the same time')
+  if (options.data_file_raw) {
+    throw badOption('an encrypted image cannot keep its data file valid as a raw image (data_file_raw)')
+  }
+}
+
 function makeHeader(
   options: CreateOptionValues,
   version: 2 | 3,
   clusterBits: number,
   refcountOrder: number,
+  encryption: EncryptFormat,
 ): Header {
   const zstd = options.compression_type === 'zstd'
   const incompatible = new Set<number>()
@@ -171,7 +182,7 @@ function makeHeader(
     backingFile: options.backing_file === undefined ? undefined : encode(options.backing_file),
     clusterBits,
     size: 0,
-    cryptMethod: CryptMethod.none,
+    cryptMethod: CryptMethod[encryption ?? 'none'],
     l1Size: 0,
     l1TableOffset: 0,
     refcountTableOffset: 0,
@@ -184,7 +195,7 @@ function makeHeader(
     refcountOrder,
     compressionType: zstd ? CompressionType.zstd : CompressionType.zlib,
     unknownFields: new Uint8Array(0),
-    extensions: makeExtensions(options, version, clusterBits),
+    extensions: makeExtensions(options, version, clusterBits, encryption),
   }
 }
 
@@ -192,11 +203,13 @@ function makeExtensions(
   options: CreateOptionValues,
   version: number,
   clusterBits: number,
+  encryption: EncryptFormat,
 ): HeaderExtension[] {
   const extensions: HeaderExtension[] = []
   const { backing_fmt: format, data_file: data } = options
   if (format !== undefined) extensions.push(makeStringExtension(ExtensionType.backingFormat, format))
   if (data !== undefined) extensions.push(makeStringExtension(ExtensionType.dataFile, data))
+  if (encryption === 'luks') extensions.push(makeEncryptionExtension({ offset: 0, length: 0 }))
   // In small clusters the names would take the room that a backing file name needs; QEMU leaves them out there, too.
   if (version >= 3 && clusterBits > 12) extensions.push(makeFeatureNames(knownFeatures))
   return extensions

@@ -1,6 +1,7 @@
 import { alignDown, type Driver, ImageError, type OpenContext, type Storage } from '@img/core'
 import { backingReference } from './backing-name.js'
 import { type DriverParts, Qcow2Driver } from './driver.js'
+import type { Encryption } from './encrypt-open.js'
 import { corrupt, hex, qcow2Error, truncated } from './errors.js'
 import { ExtensionType, stringExtension } from './extensions.js'
 import { Autoclear, Incompatible } from './features.js'
@@ -60,12 +61,19 @@ export async function openQcow2(storage: Storage, context: OpenContext): Promise
   })
   const dataFile = await openDataFile(storage, header, context)
   const backing = backingReference(header, label)
-  const unreadable = dataFile.error ?? encryptionError(header, label) ?? (salvaged?.l1 ? undefined : l1Error)
+  const unlocked = await unlock(storage, dataFile.storage ?? storage, header, context).catch(
+    async (error: unknown) => {
+      await dataFile.storage?.close()
+      throw error
+    },
+  )
+  const unreadable = dataFile.error ?? unlocked.error ?? (salvaged?.l1 ? undefined : l1Error)
   const parts: DriverParts = {
     image: {
       header,
       storage,
       data: dataFile.storage ?? storage,
+      encryption: unlocked.encryption,
       cache: new L2Cache(storage, 2 ** header.clusterBits),
     },
     size,
@@ -110,12 +118,9 @@ function l1Outside({ l1TableOffset, l1Size }: Header, { size, label }: Storage):
 
 /** Refuses to change what is damaged, or what changes would damage. */
 function checkWritable(header: Header, source: string): void {
-  const { incompatibleFeatures } = header
-  if (incompatibleFeatures.has(Incompatible.corrupt)) {
+  if (header.incompatibleFeatures.has(Incompatible.corrupt)) {
     throw corrupt('the image is marked as corrupt and can only be read', source, 72)
   }
-  const encryption = encryptionError(header, source)
-  if (encryption) throw encryption
 }
 
 /**
@@ -171,16 +176,22 @@ async function openDataFile(
   return { storage: await context.openReference({ kind: 'data', name, format: 'raw' }) }
 }
 
-function encryptionError(header: Header, source: string): ImageError | undefined {
-  if (header.cryptMethod === CryptMethod.none) return undefined
-  const method = header.cryptMethod === CryptMethod.luks ? 'LUKS' : 'AES'
-  return qcow2Error(
-    'IMG_UNSUPPORTED',
-    `the image is encrypted (${method}), and decryption is not supported yet`,
-    source,
-    32,
-    'decrypt it with qemu-img convert --image-opts',
-  )
+/** Unlocks an encrypted image. No passphrase is asked for where no data will be read. */
+async function unlock(
+  storage: Storage,
+  data: Storage,
+  header: Header,
+  context: OpenContext,
+): Promise<{ readonly encryption?: Encryption; readonly error?: ImageError }> {
+  if (header.cryptMethod === CryptMethod.none) return {}
+  if (context.inspect || context.repair) {
+    const method = header.cryptMethod === CryptMethod.luks ? 'LUKS' : 'AES'
+    const message = `the image is encrypted (${method}), and no passphrase was asked for`
+    const hint = 'open it to be read, with its passphrase'
+    return { error: qcow2Error('IMG_SECRET_MISSING', message, storage.label, 32, hint) }
+  }
+  const { openEncryption } = await import('./encrypt-open.js')
+  return { encryption: await openEncryption(storage, data, header, context) }
 }
 
 /**

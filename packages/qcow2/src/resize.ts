@@ -33,6 +33,12 @@ export async function resizeImage(
   const { header } = target
   await assertResizable(target, size)
   const { preallocation = 'off' } = options
+  if (header.version === 2 && preallocation !== 'off' && target.image.encryption) {
+    // Version 2 can tell zeros only by holding them, and these would have to be encrypted.
+    throw new ImageError('IMG_UNSUPPORTED', 'no preallocation in encrypted images of version 2', {
+      format: 'qcow2',
+    })
+  }
   if (size < header.size && preallocation !== 'off') {
     throw new ImageError('IMG_BAD_OPTION', "Preallocation can't be used for shrinking an image", {
       format: 'qcow2',

@@ -60,6 +60,12 @@ export async function streamQcow2(
       'write it to a file',
     )
   }
+  if (image.encryption !== undefined) {
+    throw new ImageError('IMG_UNSUPPORTED', 'an encrypted qcow2 image cannot be written to a pipe', {
+      format: 'qcow2',
+      hint: 'write it to a file, or write a luks image to the pipe',
+    })
+  }
   await new Streamer(image, sink, source, context, spec.compress === true).run()
 }
 

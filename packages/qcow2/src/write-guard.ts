@@ -10,6 +10,7 @@ export type MetadataKind =
   | 'snapshot table'
   | 'L1 table of a snapshot'
   | 'bitmap directory'
+  | 'encryption header'
 
 /**
  * Knows which clusters hold metadata, so that nothing is ever written over what is something else: an image whose

@@ -12,7 +12,7 @@ import {
 import { ClusterAllocator, type ClusterSpan } from './allocate.js'
 import { LiveBitmaps } from './bitmap-live.js'
 import { corrupt, qcow2Error } from './errors.js'
-import { bitmapsExtension } from './extensions.js'
+import { bitmapsExtension, encryptionExtension } from './extensions.js'
 import { Autoclear, Incompatible, writeFeatures } from './features.js'
 import type { Header } from './header.js'
 import type { MappedImage } from './mapping.js'
@@ -347,6 +347,8 @@ export class WritableImage {
     if (bitmaps !== undefined && header.autoclearFeatures.has(Autoclear.bitmaps)) {
       guard.add('bitmap directory', bitmaps.directoryOffset, bitmaps.directorySize)
     }
+    const encryption = encryptionExtension(header.extensions, storage.label)
+    if (encryption !== undefined) guard.add('encryption header', encryption.offset, encryption.length)
     for await (const { offset } of this.activeTables()) guard.add('active L2 table', offset, clusterSize)
   }
 

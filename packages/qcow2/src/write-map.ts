@@ -105,9 +105,9 @@ export class WritableMap extends Qcow2Map {
     return this.#answer(room, inside, Math.min(length, span.count * clusterSize - inside))
   }
 
-  /** How clusters are compressed; those of an external data file are not. */
+  /** How clusters are compressed; those of an external data file are not, and no encrypted ones. */
   get compression(): CompressionSpec | undefined {
-    if (this.#target.external) return undefined
+    if (this.#target.external || this.#target.image.encryption) return undefined
     return this.#target.header.compressionType === CompressionType.zstd
       ? { codec: 'zstd' }
       : { codec: 'deflate-raw', windowBits: 12 }
@@ -204,8 +204,10 @@ export class WritableMap extends Qcow2Map {
 
   #answer(room: Room, inside: number, length: number): Allocation {
     const { need, host } = room
-    const storage = this.#target.image.data
+    const { data, encryption } = this.#target.image
     const hostOffset = host + inside
+    const guestOffset = room.cluster * this.clusterSize + inside
+    const storage = encryption === undefined ? data : encryption.at(guestOffset, hostOffset)
     if (need === 'overwrite') return { storage, hostOffset, length }
     const publish = (): Promise<void> => this.#publish(room, inside, length)
     // What is not mapped in a raw data file holds zeros there.

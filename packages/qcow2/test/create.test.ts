@@ -184,13 +184,4 @@ describe('options that contradict each other are refused in QEMU’s words', () 
       await target.close()
     })
   }
-
-  for (const options of [{ 'encrypt.format': 'luks' }, { encryption: 'on' }, { 'encrypt.iter-time': '10' }]) {
-    it(`${Object.keys(options)}: not yet`, async () => {
-      const target = new FileStorage(join(folder, 'refused.qcow2'))
-      const failed = await createWriter(qcow2, target, { size: megabyte, options }).catch((error) => error)
-      expect(ImageError.is(failed, 'IMG_UNSUPPORTED')).toBe(true)
-      await target.close()
-    })
-  }
 })
