@@ -1,8 +1,9 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type DirtyRange, type DiskImage, openImage, type Storage } from '@img/core'
+import { createImage, type DirtyRange, type DiskImage, openImage, type Storage } from '@img/core'
 import { describe, expect, it } from 'vitest'
+import { qcow2 } from '../src/format.js'
 import { dirty, hasNbd, marked, qemuBitmaps, qemuDirty } from './support/bitmaps.js'
 import { random, registry } from './support/disks.js'
 import { fixtureBytes, fixtures } from './support/fixtures.js'
@@ -280,6 +281,28 @@ describe.skipIf(!hasQemu)('bitmaps that are changed (skipped without qemu-img)',
 })
 
 describe('bitmaps without QEMU', () => {
+  it('have limits in size and number as in QEMU', async () => {
+    const storage = new MemoryStorage()
+    await createImage(qcow2, storage, { size: 16 * 2 ** 40, options: {} })
+    const disk = await open(storage)
+    await expect(disk.bitmaps?.add?.('x', { granularity: 2048 })).rejects.toThrow('Use larger granularity')
+    await disk.bitmaps?.add?.('x', { granularity: 4096 })
+    await disk.bitmaps?.mark?.('x', [{ offset: 15 * 2 ** 40 + 1, length: 4096 }])
+    await disk.write?.(2 ** 40, new Uint8Array(1).fill(1))
+    await disk.close()
+    const again = await open(new MemoryStorage(storage.content().slice()), false)
+    expect(await dirty(again.bitmaps, 'x')).toEqual([
+      [2 ** 40, 4096],
+      [15 * 2 ** 40, 8192],
+    ])
+    await again.close()
+    const grown = await open(storage)
+    await expect(grown.resize?.(2 ** 45)).rejects.toMatchObject({ code: 'IMG_UNSUPPORTED' })
+    await expect(grown.resize?.(0, { shrink: true })).rejects.toMatchObject({ code: 'IMG_UNSUPPORTED' })
+    expect((await grown.bitmaps?.list())?.[0]?.inconsistent).toBe(false)
+    await grown.close()
+  })
+
   it('are refused by version 2', async () => {
     const old = fixtures.find(({ file }) => file.startsWith('qcow2-v2') && !file.includes('backed'))
     if (old === undefined) throw new Error('no fixture of version 2')
