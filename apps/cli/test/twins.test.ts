@@ -77,6 +77,7 @@ bitmap --add -F qcow2 a.qcow2 b
 bitmap --add -b base.qcow2 a.qcow2 b
 bitmap --merge x -b base.qcow2 a.qcow2 b
 bitmap --remove -f raw a.raw b
+map --object secret,id=s,data=x --object secret,id=s,data=x a.qcow2
 dd
 dd if=a.qcow2
 dd foo

@@ -124,7 +124,7 @@ export interface OpenTarget {
 
 /** Starts a new file or device. `size`: undefined where only the end of a pipe tells it. @throws {Failure} */
 export async function startTarget(
-  args: ConvertArguments,
+  args: Pick<ConvertArguments, 'target' | 'compress' | 'durable'>,
   { format, values }: NewTarget,
   { size, secret }: { readonly size: number | undefined; readonly secret: SecretSource },
   context: Context,

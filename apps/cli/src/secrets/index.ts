@@ -12,18 +12,23 @@ export function defineSecrets(command: Command): Command {
 
 /**
  * The secrets that the command line gives. Objects are checked at once; a passphrase is read, or asked for on the
- * terminal, when an image needs it. `fresh`: for a new image, asked for twice.
+ * terminal, when an image needs it. `fresh`: for a new image, so it is asked
+ * for twice.
  * @throws {Failure} in QEMU's words.
  */
-export async function secretsOf(options: Options, warn: (message: string) => void): Promise<SecretSource> {
+export async function secretsOf(
+  options: Options,
+  warn: (message: string) => void,
+  { fresh = false }: { readonly fresh?: boolean } = {},
+): Promise<SecretSource> {
   const { object, passphraseFile, passphraseFd } = options
   if (object !== undefined || passphraseFile !== undefined || passphraseFd !== undefined) {
-    return (await import('./source.js')).secretSource(options, warn)
+    return (await import('./source.js')).secretSource(options, warn, fresh)
   }
   // Nothing is loaded for images that are not encrypted.
   let source: SecretSource | undefined
   return async (id) => {
-    source ??= (await import('./source.js')).secretSource(options, warn)
+    source ??= (await import('./source.js')).secretSource(options, warn, fresh)
     return source(id)
   }
 }

@@ -8,9 +8,10 @@ import { askPassphrase, canAsk } from './prompt.js'
 /**
  * Where the command gets secrets from. With an id: the object of that name. Without: `--passphrase-file`,
  * `--passphrase-fd`, the only object that there is, `IMG_PASSPHRASE`, or the terminal. The answer is kept.
+ * `fresh`: for a new image, so the terminal is asked twice.
  * @throws {Failure}
  */
-export function secretSource(options: Options, warn: (message: string) => void): SecretSource {
+export function secretSource(options: Options, warn: (message: string) => void, fresh = false): SecretSource {
   const objects = readObjects((options.object as readonly string[] | undefined) ?? [], warn)
   if (options.passphraseFile !== undefined && options.passphraseFd !== undefined) {
     throw new Failure('--passphrase-file and --passphrase-fd are mutually exclusive')
@@ -18,7 +19,7 @@ export function secretSource(options: Options, warn: (message: string) => void):
   let answer: Promise<Uint8Array> | undefined
   return (id) => {
     if (id !== undefined) return objects.get(id) ?? missing(id)
-    answer ??= passphrase(options, objects)
+    answer ??= passphrase(options, objects, fresh)
     return answer
   }
 }
@@ -29,7 +30,11 @@ function missing(id: string): never {
   })
 }
 
-async function passphrase(options: Options, objects: ReadonlyMap<string, Uint8Array>): Promise<Uint8Array> {
+async function passphrase(
+  options: Options,
+  objects: ReadonlyMap<string, Uint8Array>,
+  fresh: boolean,
+): Promise<Uint8Array> {
   const { passphraseFile: file, passphraseFd: fd } = options
   if (typeof file === 'string') return firstLine(file, file)
   if (typeof fd === 'string') {
@@ -40,10 +45,20 @@ async function passphrase(options: Options, objects: ReadonlyMap<string, Uint8Ar
   if (only !== undefined && more.length === 0) return only
   const { IMG_PASSPHRASE } = process.env
   if (IMG_PASSPHRASE !== undefined) return new TextEncoder().encode(IMG_PASSPHRASE)
-  if (canAsk()) return askPassphrase('Passphrase: ')
+  if (canAsk()) {
+    const typed = await askPassphrase('Passphrase: ')
+    if (fresh && !isSame(typed, await askPassphrase('Again: '))) {
+      throw new Failure('the two passphrases are not the same')
+    }
+    return typed
+  }
   throw new ImageError('IMG_SECRET_MISSING', "Parameter 'encrypt.key-secret' is required for cipher", {
     hint: 'give the passphrase with --passphrase-file, --passphrase-fd, --object secret,… or IMG_PASSPHRASE',
   })
+}
+
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i])
 }
 
 /** What stands before the first end of line: files that editors and `echo` write have one. @throws {Failure} */

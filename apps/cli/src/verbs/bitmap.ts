@@ -5,7 +5,7 @@ import { Failure, reasonOf } from '../errors.js'
 import { openNamed } from '../open.js'
 import { secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
-import { defineSource, type Invocation, type Options, type Verb } from '../verb.js'
+import { defineSource, type Invocation, type Options, outputOption, type Verb } from '../verb.js'
 
 const examples = `
 Actions are done in the order in which they are given.
@@ -13,6 +13,8 @@ Actions are done in the order in which they are given.
 Examples:
   img bitmap --add -g 64k disk.qcow2 since-monday
   img bitmap --merge since-monday -b monday.qcow2 disk.qcow2 all
+  img bitmap --dirty disk.qcow2 since-monday
+  img bitmap --export tuesday.qcow2 --backing monday.qcow2 --backing-format qcow2 disk.qcow2 since-monday
   img bitmap --remove disk.qcow2 since-monday
 `
 
@@ -45,6 +47,12 @@ export const bitmap: Verb = {
       .option('-g, --granularity <size>', 'with --add: bytes of the disk that one bit stands for')
       .option('-b, --source-file <file>', 'with --merge: image that holds the bitmap SOURCE')
       .option('-F, --source-format <format>', 'format of that image')
+      .option('--dirty', 'tell what the bitmap marks')
+      .option('--output <how>', 'with --dirty: human or json')
+      .option('--export <file>', 'write what the bitmap marks into a new image: an incremental backup')
+      .option('-O <format>', 'with --export: format of the new image (default: qcow2)')
+      .option('--backing <file>', 'with --export: backing file of the new image, the backup before')
+      .option('--backing-format <format>', 'its format')
       .addHelpText('after', examples)
     const note = (action: Action): void => {
       const before = (command.getOptionValue('actions') as readonly Action[] | undefined) ?? []
@@ -66,7 +74,9 @@ export const bitmap: Verb = {
     const secret = await secretsOf(options, context.warn)
     const actions = (options.actions as readonly Action[] | undefined) ?? []
     const [filename, name] = operands
-    checkTogether(options, actions)
+    const reads = options.dirty === true || options.export !== undefined
+    checkTogether(options, actions, reads)
+    const output = outputOption(options)
     if (operands.length !== 2 || filename === undefined || name === undefined) {
       throw new Failure('Expecting filename and bitmap name')
     }
@@ -76,14 +86,21 @@ export const bitmap: Verb = {
       {
         format: options.format as string | undefined,
         imageOpts: options.imageOpts === true,
-        writable: true,
+        writable: !reads,
         harmlessToRaw: true,
-        chain: false,
+        // Only an export reads what the disk holds.
+        chain: options.export !== undefined,
         signal,
         secret,
       },
       context,
     )
+    if (reads) {
+      const { exportInto, printDirty } = await import('../bitmap/report.js')
+      if (options.export !== undefined) await exportInto(image, name, options, { secret, context })
+      if (options.dirty === true) await printDirty(image, name, output, signal)
+      return 0
+    }
     const file = options.sourceFile as string | undefined
     const format = options.sourceFormat as string | undefined
     const source =
@@ -101,9 +118,12 @@ export const bitmap: Verb = {
   },
 }
 
-function checkTogether(options: Options, actions: readonly Action[]): void {
+function checkTogether(options: Options, actions: readonly Action[], reads: boolean): void {
   const has = (act: Action['act']): boolean => actions.some((action) => action.act === act)
-  if (actions.length === 0) {
+  if (reads && actions.length > 0) {
+    throw new Failure('--dirty and --export cannot be used together with what changes a bitmap')
+  }
+  if (actions.length === 0 && !reads) {
     throw new Failure('Need at least one of --add, --remove, --clear, --enable, --disable, or --merge')
   }
   if (options.granularity !== undefined && !has('add')) {
@@ -143,7 +163,7 @@ async function single(
 ): Promise<void> {
   const { bitmaps } = image
   if (act === 'add') {
-    checkNew(name, granularity)
+    checkNew(image, name, granularity)
     if (bitmaps?.add === undefined) {
       throw new Failure(`Can't store persistent bitmaps to '${image.storage.label}': Operation not supported`)
     }
@@ -164,7 +184,7 @@ async function merge({ image, source, name, signal }: Job, from: string): Promis
   if (source.size !== image.size) {
     throw new Failure(
       'Bitmaps are of different sizes (destination size is ' +
-        `${image.size} and source size is ${source.size}) and can't be merged`,
+        `${image.size}, source size is ${source.size}) and can't be merged`,
     )
   }
   if (bitmaps.mark === undefined || other.dirty === undefined) throw cannot(image)
@@ -186,7 +206,7 @@ async function isThere(bitmaps: BitmapStore, name: string): Promise<boolean> {
   return (await bitmaps.list()).some((each) => each.name === name)
 }
 
-function checkNew(name: string, granularity: number | undefined): void {
+function checkNew(image: DiskImage, name: string, granularity: number | undefined): void {
   if (
     granularity !== undefined &&
     (granularity < smallestGranularity ||
@@ -198,7 +218,8 @@ function checkNew(name: string, granularity: number | undefined): void {
   if (name === '') throw new Failure('Bitmap name cannot be empty')
   if (new TextEncoder().encode(name).length > longestName) {
     throw new Failure(
-      `Can't make bitmap '${name}' persistent: Name length exceeds maximum (${longestName} characters)`,
+      `Can't make bitmap '${name}' persistent in '${image.storage.label}': ` +
+        `Name length exceeds maximum (${longestName} characters)`,
     )
   }
 }

@@ -36,7 +36,7 @@ export const create: Verb = {
     const lists = (options.o as string[] | undefined) ?? []
     const formatName = (options.f as string | undefined) ?? 'raw'
     const [filename, sizeText, excess] = operands
-    const secret = await secretsOf(options, context.warn)
+    const secret = await secretsOf(options, context.warn, { fresh: true })
     const format = (): Promise<Format> =>
       namedFormat(formatName, context, (name) => {
         throw new Failure(`Unknown file format '${name}'`, { hint: formatsHint })
