@@ -3,6 +3,7 @@
  * @packageDocumentation
  */
 
+export { compressHere } from './access/compress-here.js'
 export { decompressUnit } from './access/units.js'
 export type { AmendContext, AmendOptions } from './amend.js'
 export type { AddBitmapOptions, BitmapInfo, BitmapStore, DirtyRange } from './bitmap.js'
@@ -72,7 +73,6 @@ export {
 } from './jobs/bitmap-export.js'
 export { type CommitOptions, type CommitResult, commit } from './jobs/commit.js'
 export { type CompareOptions, type CompareResult, compare } from './jobs/compare.js'
-export { compressHere } from './jobs/compress-here.js'
 export { concatenate } from './jobs/concatenate.js'
 export { type ConvertOptions, convert, convertStream } from './jobs/convert.js'
 export { type CreateOptions, createImage, createWriter, parseCreateOptions } from './jobs/create.js'

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { compressHere } from '../src/access/compress-here.js'
 import type { DiskImage } from '../src/image.js'
 import { commit } from '../src/jobs/commit.js'
-import { compressHere } from '../src/jobs/compress-here.js'
 import { rebase } from '../src/jobs/rebase.js'
 import { type OpenOptions, openImage } from '../src/open.js'
 import { referencesFrom } from '../src/reference.js'

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { compressHere } from '../src/access/compress-here.js'
 import type { Format, StreamPiece } from '../src/format.js'
 import { compare } from '../src/jobs/compare.js'
-import { compressHere } from '../src/jobs/compress-here.js'
 import { convert, convertStream } from '../src/jobs/convert.js'
 import { createWriter } from '../src/jobs/create.js'
 import { streamImage } from '../src/jobs/stream.js'

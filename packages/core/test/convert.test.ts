@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { compressHere } from '../src/jobs/compress-here.js'
+import { compressHere } from '../src/access/compress-here.js'
 import { convert } from '../src/jobs/convert.js'
 import { createWriter } from '../src/jobs/create.js'
 import { openImage } from '../src/open.js'

@@ -1,3 +1,4 @@
+import { compressHere } from '../access/compress-here.js'
 import type { DirtyRange } from '../bitmap.js'
 import { alignDown, alignUp } from '../bytes.js'
 import type { Compress, ImageWriter } from '../format.js'
@@ -5,7 +6,6 @@ import type { DiskImage } from '../image.js'
 import type { IoOptions } from '../storage.js'
 import { batchLength } from './batches.js'
 import { assertUsable, type BitmapImage, dirtyOf } from './bitmap-copy.js'
-import { compressHere } from './compress-here.js'
 import { compressPieces, emit, splitZeros } from './mover.js'
 import type { JobOptions } from './types.js'
 
