@@ -114,7 +114,10 @@ class Gate {
     throw new ImageError(
       'IMG_REFERENCE_MISSING',
       `${from.label} refers to ${describe(reference)}, but no file in ${directories.join(', ') || 'reach'} is that`,
-      { source: from.label, hint: 'put the file there, or name it: --open parent=FILE' },
+      {
+        source: from.label,
+        hint: 'put the file there, or name it: --image-opts driver=…,parent=FILE,file.filename=…',
+      },
     )
   }
 
