@@ -1,4 +1,5 @@
-import type { AmendContext, IoOptions } from '@img/core'
+import type { AmendContext } from '@img/core'
+import { allTables } from './all-tables.js'
 import type { ClusterSpan } from './allocate.js'
 import { COMPRESSED_HIGH, COPIED_HIGH, TWO32, ZERO_LOW } from './entries.js'
 import { fillZeros } from './fill-zeros.js'
@@ -24,7 +25,7 @@ interface Expanded {
 export async function expandZeros(target: WritableImage, context: AmendContext): Promise<void> {
   const { signal, onProgress } = context
   await target.settle({ signal })
-  const tables = await allTables(target, { signal })
+  const tables = await allTables(target)
   for (let at = 0; at < tables.length; at += GROUP) {
     const taken: ClusterSpan[] = []
     const group: Expanded[] = []
@@ -48,26 +49,6 @@ export async function expandZeros(target: WritableImage, context: AmendContext):
     await target.settle()
     onProgress?.({ done: Math.min(at + GROUP, tables.length), total: tables.length })
   }
-}
-
-/** Byte offsets of the L2 tables of the disk and of all snapshots, each once. */
-async function allTables(target: WritableImage, options: IoOptions): Promise<number[]> {
-  const { header, snapshots, storage, clusterSize } = target
-  const l1s = [
-    { offset: header.l1TableOffset, entries: header.l1Size },
-    ...snapshots.map(({ l1TableOffset, l1Size }) => ({ offset: l1TableOffset, entries: l1Size })),
-  ]
-  const found = new Set<number>()
-  for (const { offset, entries } of l1s) {
-    const bytes = new Uint8Array(entries * 8)
-    await storage.read(offset, bytes, options)
-    const words = tableWords(bytes)
-    for (let at = 0; at < words.length; at += 2) {
-      const table = pointedAt(words, at)
-      if (table > 0 && table % clusterSize === 0) found.add(table)
-    }
-  }
-  return [...found].sort((a, b) => a - b)
 }
 
 /** What a table is to be; undefined where it stays as it is. New clusters are added to `taken`. */

@@ -1,4 +1,5 @@
 import { loadCodec } from '@img/core'
+import { allTables } from './all-tables.js'
 import type { CompactRun } from './compact-run.js'
 import { COMPRESSED_HIGH, COPIED_HIGH, compressedShift, OFFSET_LOW, TWO32 } from './entries.js'
 import { CryptMethod } from './header.js'
@@ -6,7 +7,6 @@ import { furtherSectors } from './layout.js'
 import { syncCopied } from './snapshot-refcounts.js'
 import { tableBytes, tableWords } from './tables.js'
 import type { WritableImage } from './write-image.js'
-import { pointedAt } from './write-l2.js'
 
 /** Clusters copied between two flushes. */
 const GROUP_CLUSTERS = 1024
@@ -88,26 +88,6 @@ async function finish(target: WritableImage, { tables, frees }: Group): Promise<
   }
   await target.allocator.free(frees)
   await target.settle()
-}
-
-/** Byte offsets of the L2 tables of the disk and of all snapshots, each once. */
-export async function allTables(target: WritableImage): Promise<number[]> {
-  const { header, snapshots, storage, clusterSize } = target
-  const l1s = [
-    { offset: header.l1TableOffset, entries: header.l1Size },
-    ...snapshots.map(({ l1TableOffset, l1Size }) => ({ offset: l1TableOffset, entries: l1Size })),
-  ]
-  const found = new Set<number>()
-  for (const { offset, entries } of l1s) {
-    const bytes = new Uint8Array(entries * 8)
-    await storage.read(offset, bytes)
-    const words = tableWords(bytes)
-    for (let at = 0; at < words.length; at += 2) {
-      const table = pointedAt(words, at)
-      if (table > 0 && table % clusterSize === 0) found.add(table)
-    }
-  }
-  return [...found].sort((a, b) => a - b)
 }
 
 /** Changes the entries of a table. Returns whether there were any to change. */

@@ -1,5 +1,5 @@
 import { viewOf, writeU64BE } from '@img/core'
-import { allTables } from './compact-data.js'
+import { allTables } from './all-tables.js'
 import type { CompactRun } from './compact-run.js'
 import { OFFSET_LOW, TWO32 } from './entries.js'
 import { rawEntries, replaceTable } from './snapshot-write.js'
