@@ -23,7 +23,6 @@ export function describeImage(
   const unclean = extents.some(({ sparse }) => sparse?.header.uncleanShutdown)
   return {
     ...(sizes.size === 1 && size !== undefined && { clusterSize: size }),
-    ...(extents.some(({ extent }) => extent.compressed) && { compressed: true }),
     ...(sizes.size <= 1 && { dirty: unclean }),
     specific: {
       cid: descriptor?.cid('CID') ?? 0,

@@ -1,4 +1,5 @@
 import type {
+  CompactOptions,
   DiskImage,
   Driver,
   IoOptions,
@@ -161,6 +162,17 @@ export class WritableDriver extends VmdkDriver {
     } finally {
       await file.close()
     }
+  }
+
+  /** Cuts off what no grain needs, of each sparse extent. */
+  async compact(options: CompactOptions = {}): Promise<void> {
+    const sparse = this.parts.extents
+      .map(({ extent }) => extent)
+      .filter((extent) => extent instanceof WritableSparse)
+    if (sparse.length === 0)
+      throw unsupported('flat disks have no room to give back', this.parts.storage.label)
+    const { compactSparse } = await import('./compact.js')
+    for (const extent of sparse) await compactSparse(extent, this.#context, options)
   }
 
   /** Gives up all grains. */

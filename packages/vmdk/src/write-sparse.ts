@@ -284,6 +284,27 @@ export class WritableSparse extends SparseExtent {
     this.#set(await this.#tableFor(grain), grain, sector)
   }
 
+  /** The grain table with that index. */
+  entries(index: number, options?: IoOptions): MaybePromise<Uint32Array> {
+    return this.table(index, options)
+  }
+
+  /** Copies a grain to sectors that nothing uses, and points there. */
+  async moveGrain(grain: number, from: number, to: number, options?: IoOptions): Promise<void> {
+    const { size } = this.#file
+    const bytes = new Uint8Array(Math.min(this.grainSize, size - from * SECTOR))
+    await this.#file.read(from * SECTOR, bytes, options)
+    await this.#file.write(to * SECTOR, bytes, options)
+    this.#set(await this.#tableFor(grain, options), grain, to)
+    if (this.#changed.size >= MOST_CHANGED) await this.flush(options)
+  }
+
+  /** The file was cut off after a sector; what was free before that is used. */
+  setEnd(sectors: number): void {
+    this.#next = alignUp(sectors, this.shape.grainSectors)
+    this.#free = []
+  }
+
   /** Writes a changed header, in one sector. The caller has flushed what it refers to. */
   async writeHeader(change: Partial<SparseHeader>, options?: IoOptions): Promise<void> {
     this.#header = { ...this.#header, ...change }

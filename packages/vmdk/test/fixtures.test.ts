@@ -146,6 +146,7 @@ describe('fixtures', () => {
         expect(info.virtualSize).toBe(json['virtual-size'])
         expect(info.clusterSize).toBe(json['cluster-size'])
         expect(info.dirty).toBe(json['dirty-flag'])
+        expect(info.compressed).toBe(json.compressed)
         expect(info.specific).toEqual((json['format-specific'] as { data: unknown }).data)
         expect(info.backing?.name).toBe(json['backing-filename'])
         expect(info.backing?.format).toBe(json['backing-filename-format'])

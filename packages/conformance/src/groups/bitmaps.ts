@@ -25,6 +25,7 @@ type Span = readonly [from: number, to: number]
 
 async function change(kit: Kit, values: Values): Promise<void> {
   const specimen = await kit.source(values, smallDisk).specimen()
+  if (!(await kit.abilitiesOf(specimen)).write) notApplicable('this format is not written in place')
   const files = specimen.files.fork()
   const content = (specimen.content ?? notApplicable('its content is not known')).fork()
   const unit = await kit.unit(values)
@@ -83,6 +84,7 @@ async function change(kit: Kit, values: Values): Promise<void> {
 async function cutWhileMarking(kit: Kit, values: Values): Promise<void> {
   const unit = await kit.unit(values)
   const specimen = await kit.source(values, smallDisk).specimen()
+  if (!(await kit.abilitiesOf(specimen)).write) notApplicable('this format is not written in place')
   const files = specimen.files.fork()
   const random = kit.random(`bitmaps ${nameOf(values)}`)
   const before = await using(kit, files, { writable: true }, async (image) => {
