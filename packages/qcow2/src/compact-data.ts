@@ -181,15 +181,17 @@ async function moveCluster(
 ): Promise<Moved | undefined> {
   const { target } = run
   const { clusterSize, allocator, header } = target
-  // Encrypted by where it is.
-  if (header.cryptMethod === CryptMethod.luks) return undefined
+  // LUKS encrypts by the place in the file: what moves is encrypted anew. The legacy cipher goes by the place on the disk.
+  const isLuks = header.cryptMethod === CryptMethod.luks
+  const through = isLuks ? target.image.encryption?.at(0, 0) : target.storage
+  if (through === undefined) return undefined
   // As many as there are: what shares it must not be told apart by another refcount.
   const all = await target.refcounts.get(offset / clusterSize)
   if (all < uses) return undefined
   const to = await run.room(1, offset, all)
   if (to === undefined) return undefined
   group.taken.push(() => allocator.release({ first: to / clusterSize, count: 1 }))
-  await run.copy(offset, to, clusterSize)
+  await run.copy(offset, to, clusterSize, through)
   group.copied++
   return { to, uses: all, left: all - uses }
 }

@@ -1,4 +1,4 @@
-import type { CompactOptions, IoOptions } from '@img/core'
+import type { CompactOptions, IoOptions, Storage } from '@img/core'
 import type { WritableImage } from './write-image.js'
 import type { WritableMap } from './write-map.js'
 
@@ -51,12 +51,16 @@ export class CompactRun {
     return offset
   }
 
-  /** Copies bytes of the file. */
-  async copy(from: number, to: number, length: number): Promise<void> {
-    const { storage } = this.target
+  /** Copies bytes of the file, seen through `storage`. */
+  async copy(
+    from: number,
+    to: number,
+    length: number,
+    storage: Storage = this.target.storage,
+  ): Promise<void> {
     const bytes = new Uint8Array(length)
     await storage.read(from, bytes.subarray(0, Math.min(length, storage.size - from)))
-    await storage.write(to, bytes)
+    await storage.write?.(to, bytes)
     this.#done += length
     this.#onProgress?.({ done: Math.min(this.#done, this.#total), total: this.#total })
   }

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { type DiskImage, openImage } from '@img/core'
 import { describe, expect, it } from 'vitest'
 import { content, patternDisk, random, registry } from './support/disks.js'
+import { passphrase, qemuCreate, secretOf } from './support/encryption.js'
 import { PowerStorage } from './support/power.js'
 import { assertClean, hasQemu, run } from './support/qemu.js'
 import { FileStorage, MemoryStorage } from './support/storage.js'
@@ -192,6 +193,33 @@ describe.skipIf(!hasQemu)('compact (skipped without qemu-img)', () => {
       expect(Buffer.compare(readFileSync(data), before2)).toBe(0)
     })
   })
+
+  it.each(['encrypt.format=luks,encrypt.iter-time=10', 'encrypt.format=aes'])(
+    'moves encrypted clusters so that they can be read: %s',
+    async (options) => {
+      await inDirectory(async (_dir, path) => {
+        qemuCreate(path, 2000 * KB, `cluster_size=4k,${options}`)
+        const file = new FileStorage(path, { flags: 'r+' })
+        const secret = secretOf(passphrase)
+        const disk = await openImage(file, { registry, format: 'qcow2', writable: true, secret })
+        await disk.write?.(0, patternDisk(2000 * KB, 5, 9000))
+        await disk.discard?.(0, 900 * KB)
+        const wanted = await everything(disk)
+        const before = disk.storage.size
+        await disk.compact?.()
+        expect(disk.storage.size).toBeLessThan(before * 0.8)
+        expect(differ(await everything(disk), wanted)).toBe(-1)
+        await disk.close()
+        const again = await openImage(new FileStorage(path, { flags: 'r' }), {
+          registry,
+          format: 'qcow2',
+          secret,
+        })
+        expect(differ(await everything(again), wanted)).toBe(-1)
+        await again.close()
+      })
+    },
+  )
 
   it('stops where it is when aborted, the image whole', async () => {
     await inDirectory(async (dir, path) => {
