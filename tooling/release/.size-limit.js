@@ -16,6 +16,8 @@ const limits = [
   ['@img/qcow/format', 'qcow/dist/format.js', '10 kB'],
   ['@img/vdi', 'vdi/dist/index.js', '11 kB'],
   ['@img/vdi/format', 'vdi/dist/format.js', '11 kB'],
+  ['@img/luks', 'luks/dist/index.js', '5 kB'],
+  ['@img/luks/format', 'luks/dist/format.js', '5 kB'],
   ['@img/crypto', 'crypto/dist/index.js', '21 kB'],
   ['@img/vmdk', 'vmdk/dist/index.js', '22 kB'],
   ['@img/vmdk/format', 'vmdk/dist/format.js', '22 kB'],
