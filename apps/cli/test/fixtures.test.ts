@@ -69,7 +69,6 @@ function continues(last: Entry, next: Entry): boolean {
 
 /** Images that need a plugin which is not there yet, and what the refusal must name. */
 const needsPlugin: Readonly<Record<string, string>> = {
-  'chain/over-vmdk.qcow2': '@img/vmdk',
   'chain/over-vpc.qcow2': "Unknown file format 'vpc'",
 }
 /** Images that name other files in a way that is not followed unless allowed. */

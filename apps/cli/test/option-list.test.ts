@@ -63,13 +63,22 @@ describe('parseImageOptions', () => {
       { path: 'a', format: 'raw', options: { offset: '512', size: '1M' }, shared: true },
     ],
   ])('%s', (text, parsed) => {
-    expect(parseImageOptions(text)).toEqual(parsed)
+    expect(parseImageOptions(text)).toMatchObject(parsed)
+  })
+
+  it('takes what stands for the backing file and the data file', () => {
+    expect(
+      parseImageOptions(
+        'driver=qcow2,file.filename=a,file.locking=off,backing.driver=raw,backing.file.filename=b,data-file.filename=c',
+      ),
+    ).toMatchObject({ path: 'a', shared: true, backing: { path: 'b', format: 'raw' }, dataFile: 'c' })
   })
 
   it.each([
     ['driver=qcow2', 'A block device must be specified for "file"'],
     ['driver=qcow2,file.driver=nbd,file.host=x', "Unknown driver 'nbd'"],
-    ['driver=qcow2,file.filename=a,file.locking=off', "the option 'file.locking' is not supported"],
+    ['driver=qcow2,file.filename=a,file.foo=x', "Block protocol 'file' doesn't support the option 'foo'"],
+    ['driver=qcow2,file=a', "Cannot find device='a' nor node-name='a'"],
   ])('refuses %s', (text, reason) => {
     expect(() => parseImageOptions(text)).toThrow(`Could not open '${text}': ${reason}`)
   })
