@@ -65,7 +65,8 @@ export function caseOf(seed, index, able = {}) {
     /** @type {const} */ ([
       [5, 'empty'],
       [data === 'inside' && encryption === 'none' ? 2 : 0, 'compressed'],
-      [backing === 'none' ? 1 : 0, 'metadata'],
+      // What room without content decrypts to is nobody's promise.
+      [backing === 'none' && encryption === 'none' ? 1 : 0, 'metadata'],
     ]),
   )
   const base = clusterBits < 13 ? MIB : clusterBits < 17 ? 4 * MIB : clusterBits < 20 ? 10 * MIB : 20 * MIB

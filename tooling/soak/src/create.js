@@ -5,7 +5,7 @@ import { convertFile, createTarget, nodeReferences, openFile } from '@img/node'
 import { qcow2 } from '@img/qcow2/format'
 import { contentOf } from './random.js'
 import { PASSPHRASE } from './subject.js'
-import { must } from './tools.js'
+import { must, run } from './tools.js'
 
 /**
  * Makes the files of a subject: what can be backing files, and the image.
@@ -35,8 +35,18 @@ export async function create(subject) {
     must('qemu-img', ['convert', '-c', '-f', 'raw', '-O', 'qcow2', ...made, ...onto, plain, subject.path])
   } else {
     const onto = named ? ['-b', named.backing_file, ...below] : []
-    must('qemu-img', ['create', '-q', '-f', 'qcow2', ...made, ...onto, subject.path, String(size)])
+    patiently(['create', '-q', '-f', 'qcow2', ...made, ...onto, subject.path, String(size)])
   }
+}
+
+/** Runs qemu-img; on a busy machine it cannot always tell how long a passphrase takes, and gives up. */
+function patiently(args) {
+  for (let tries = 10; tries > 1; tries--) {
+    const { status, stderr } = run('qemu-img', args)
+    if (status === 0) return
+    if (!stderr.includes('accurate CPU usage')) break
+  }
+  must('qemu-img', args)
 }
 
 /** Options of the new image, under qemu-img's names. */

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { abilities } from './abilities.js'
 import { caseOf, titleOf } from './cases.js'
 import { SoakFailure, soak } from './sequence.js'
 import { shrink } from './shrink.js'
@@ -44,12 +45,13 @@ const seed = values.seed === undefined ? Math.floor(Math.random() * 1e6) : numbe
 const until = Date.now() + number('minutes') * 60_000
 const only = values.case === undefined ? undefined : number('case')
 const rounds = number('rounds')
-console.log(`seed ${seed}`)
+const able = await abilities()
+console.log(`seed ${seed}${able.encryption ? '' : ', without encryption'}`)
 let steps = 0
 let images = 0
 let failures = 0
 for (let index = only ?? 0; Date.now() < until; index++) {
-  const image = caseOf(seed, index)
+  const image = caseOf(seed, index, able)
   try {
     steps += await soak(image, rounds, until)
     images++
