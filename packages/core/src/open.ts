@@ -1,4 +1,5 @@
 import { Readers } from './access/readers.js'
+import { deviceStorage } from './device-storage.js'
 import { Disk } from './disk.js'
 import { ImageError } from './errors.js'
 import type { Driver, Format, Reference } from './format.js'
@@ -8,7 +9,6 @@ import { probeFormat } from './probe.js'
 import { denyReferences, describe, type OpenedReference, type ReferenceResolver } from './reference.js'
 import { defaultRegistry, type FormatRegistry } from './registry.js'
 import { noSecret, type SecretSource } from './secret.js'
-import { deviceStorage } from './storage/device.js'
 import type { IoOptions, Storage } from './storage.js'
 
 /** Longest backing chain, the image itself included. */

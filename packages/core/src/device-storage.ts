@@ -1,7 +1,7 @@
-import type { DiskImage } from '../image.js'
-import type { IoOptions, Storage, StorageExtent } from '../storage.js'
-import { asyncDispose } from './dispose.js'
-import { sliceStorage } from './slice.js'
+import type { DiskImage } from './image.js'
+import { asyncDispose } from './storage/dispose.js'
+import { sliceStorage } from './storage/slice.js'
+import type { IoOptions, Storage, StorageExtent } from './storage.js'
 
 /** The guest bytes of an image as a storage, read-only. Closing it closes the image. */
 export function deviceStorage(image: DiskImage): Storage {
