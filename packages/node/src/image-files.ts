@@ -10,6 +10,7 @@ import {
   type FormatRegistry,
   type OpenOptions,
   openImage,
+  type SecretSource,
 } from '@img/core'
 import { createTarget, type Target } from './atomic-target.js'
 import { nodeMover } from './mover.js'
@@ -49,6 +50,8 @@ export interface ConvertFileOptions extends ConvertOptions {
   readonly compressed?: boolean | undefined
   /** Default: the default registry. */
   readonly registry?: FormatRegistry | undefined
+  /** Gives passphrases of the new image, by the ids that options name. Default: there is none. */
+  readonly secret?: SecretSource | undefined
   /** Wait until the new image is on disk before it gets its name. Default false, as `qemu-img convert`. */
   readonly flush?: boolean | undefined
   /** Told what the user should know that is no error. */
@@ -79,6 +82,7 @@ export async function convertFile(
       size: source.size,
       options: options.options,
       compress: options.compressed,
+      secret: options.secret,
       references,
       signal,
       onWarning,
