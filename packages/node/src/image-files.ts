@@ -74,7 +74,8 @@ export async function convertFile(
   const targets: Target[] = [await createTarget(path)]
   const main = targets[0] as Target
   const references = nodeReferences({ onCreate: (target) => targets.push(target) })
-  const pool = options.compressed === true && options.compress === undefined ? createWorkerPool() : undefined
+  // Some formats compress without being asked. Threads start when there is work.
+  const pool = options.compress === undefined ? createWorkerPool() : undefined
   const compress: Compress | undefined =
     options.compress ?? (pool && ((bytes, spec) => pool.compress(bytes, spec, { signal })))
   try {

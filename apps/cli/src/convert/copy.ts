@@ -149,11 +149,12 @@ async function copyIntoPipe(job: CopyContext): Promise<void> {
   const signal = context.signal()
   const sink: FileSink =
     args.target === '-' ? forwardSink(1, 'standard output') : await openForwardSink(args.target, { signal })
-  const pool = args.compress ? createWorkerPool() : undefined
+  // Some formats compress without being asked. Threads start when there is work.
+  const pool = createWorkerPool()
   try {
     await streamImage(format, limited(source.disk, args.rate), sink, {
       signal,
-      ...(pool && { compressor: (bytes, spec) => pool.compress(bytes, spec) }),
+      compressor: (bytes, spec) => pool.compress(bytes, spec),
       onProgress: job.onProgress,
       options: values,
       compress: args.compress,
@@ -163,7 +164,7 @@ async function copyIntoPipe(job: CopyContext): Promise<void> {
       onWarning: context.warn,
     })
   } finally {
-    await pool?.close()
+    await pool.close()
     await sink.close()
   }
 }
