@@ -13,6 +13,7 @@ formatConformance(
       { extended_l2: true, cluster_size: 16384 },
       { data_file: 'guest.data', cluster_size: 4096 },
     ],
+    secret: () => new TextEncoder().encode('correct horse'),
     needs: {
       data_file_raw: { data_file: 'data.raw' },
       backing_fmt: { backing_file: 'base' },
