@@ -15,6 +15,12 @@ function entriesFromExports() {
   return entries
 }
 
+/** Encryption is made part of the packages that name it as a development dependency. */
+function bundlesCrypto() {
+  const { devDependencies = {} } = JSON.parse(readFileSync('package.json', 'utf8'))
+  return '@img/crypto' in devDependencies
+}
+
 export function defineLibrary({ platform = 'neutral', entry = {}, dts = true } = {}) {
   return defineConfig({
     entry: { ...entriesFromExports(), ...entry },
@@ -26,6 +32,8 @@ export function defineLibrary({ platform = 'neutral', entry = {}, dts = true } =
     clean: true,
     treeshake: false,
     silent: true,
+    // One tarball is enough to read an encrypted image.
+    noExternal: bundlesCrypto() ? [/^@img\/crypto$/, /^@noble\//] : [],
     // Declarations are made against the built declarations of the other packages, never against their source.
     // `ignoreDeprecations`: tsup 8 sets `baseUrl`, which TypeScript 6 reports as an error.
     dts: dts && { compilerOptions: { ignoreDeprecations: '6.0', customConditions: [] } },

@@ -1,4 +1,4 @@
-import { type ImageWriter, measure, memoryStorage, streamImage } from '@img/core'
+import { type ImageWriter, measure, memoryStorage, noSecret, streamImage } from '@img/core'
 import { describe, expect, it } from 'vitest'
 import { vpc } from '../src/format.js'
 import { content, copy, create, open, pattern } from './support/images.js'
@@ -20,6 +20,7 @@ async function writer(options: Readonly<Record<string, unknown>>, known: number 
   const context = {
     openReference: () => Promise.reject(new Error('none')),
     createReference: () => Promise.reject(new Error('none')),
+    secret: noSecret,
     warn: () => {},
   }
   const made = await vpc.create?.(

@@ -1,4 +1,4 @@
-import { createImage, createRegistry, type DiskImage, memoryStorage, openImage } from '@img/core'
+import { createImage, createRegistry, type DiskImage, memoryStorage, noSecret, openImage } from '@img/core'
 import { describe, expect, it } from 'vitest'
 import { utf16Bytes } from '../src/fields.js'
 import { vpc } from '../src/format.js'
@@ -157,6 +157,7 @@ describe('a differencing disk', () => {
         openReference: async (reference) =>
           (await filesOf(files).open(reference, target, { writable: false })).storage,
         createReference: () => Promise.reject(new Error('none')),
+        secret: noSecret,
         warn: () => {},
       },
     )
