@@ -61,6 +61,8 @@ function bareProblem(manifest, specifier, scope, layer, rules) {
   if (name.startsWith(`${scope}/`) && !rules.uses.includes(layerOf(name))) {
     return `'${specifier}': ${layer} may not depend on ${layerOf(name)} (formats meet through the registry)`
   }
+  // Made part of the build (docs/decisions/0011).
+  if (layerOf(name) === 'crypto' && manifest.devDependencies?.[name]) return undefined
   if (!runtimeFields.some((field) => manifest[field]?.[name])) {
     return `'${name}' is imported but not in dependencies, peerDependencies or optionalDependencies`
   }
