@@ -20,8 +20,12 @@ export interface AmendContext extends IoOptions {
 
 /** Options of {@link DiskImage.amend}. */
 export interface AmendOptions extends IoOptions {
+  /** Also what may lose access to data. Default false. */
   readonly force?: boolean | undefined
+  /** Gives passphrases, by the ids that options name. Default: there is none. */
   readonly secret?: SecretSource | undefined
+  /** Told what the user should know that is no error. */
   readonly onWarning?: ((message: string) => void) | undefined
+  /** Told how far it is. */
   readonly onProgress?: AmendContext['onProgress']
 }

@@ -41,7 +41,9 @@ export interface BitmapStore {
   remove?(name: string, options?: IoOptions): Promise<void>
   /** Marks nothing any more. @throws {ImageError} IMG_NOT_FOUND. */
   clear?(name: string, options?: IoOptions): Promise<void>
+  /** Lets writes mark it from now on. @throws {ImageError} IMG_NOT_FOUND. */
   enable?(name: string, options?: IoOptions): Promise<void>
+  /** Lets writes mark it no more. @throws {ImageError} IMG_NOT_FOUND. */
   disable?(name: string, options?: IoOptions): Promise<void>
   /**
    * Marks these ranges too: for merging, from a bitmap of this image or of another, of whatever granularity.

@@ -25,6 +25,7 @@ export interface CipherSpec {
 /** Encrypts and decrypts whole sectors in place. */
 export interface SectorCipher {
   /**
+   * Encrypts sectors that follow one another.
    * @param bytes whole sectors; the last one may be shorter, a multiple of 16 bytes
    * @param sector number of the first of them, a safe integer not below 0
    */

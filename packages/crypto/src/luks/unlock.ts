@@ -22,7 +22,6 @@ export interface Unlocked {
 
 /**
  * Finds the volume key by a passphrase: the slots are tried in their order.
- * @param only tries this slot alone
  * @throws {ImageError} IMG_WRONG_PASSPHRASE; IMG_UNSUPPORTED where the header asks for too much work; IMG_TRUNCATED.
  */
 export async function unlockLuks(
