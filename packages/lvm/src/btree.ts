@@ -1,6 +1,7 @@
 import { readU64LE, type Storage, viewOf } from '@img/core'
 import { lvmError } from './errors.js'
 import { BLOCK, blockKind, readBlock } from './metadata-block.js'
+import { lastNotAbove } from './search.js'
 
 const headerBytes = 32
 const internal = 1
@@ -127,16 +128,4 @@ const empty: LeafNode = { keys: new Float64Array(0), values: viewOf(new Uint8Arr
 /** The first eight bytes of a value, as a number. */
 export function valueAt(node: LeafNode, index: number): number {
   return readU64LE(node.values, index * node.valueBytes)
-}
-
-/** Index of the last number that is not above `wanted`; -1 where all are. */
-function lastNotAbove(numbers: Float64Array, wanted: number): number {
-  let low = 0
-  let high = numbers.length
-  while (low < high) {
-    const middle = Math.floor((low + high) / 2)
-    if ((numbers[middle] as number) <= wanted) low = middle + 1
-    else high = middle
-  }
-  return low - 1
 }

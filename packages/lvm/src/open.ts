@@ -2,7 +2,7 @@ import type { Driver, OpenContext, Storage } from '@img/core'
 import { lvmError } from './errors.js'
 import { describeGroup } from './info.js'
 import { LogicalVolumes, snapshotLinks } from './logical-volumes.js'
-import { type Found, type FoundPv, findPhysicalVolumes, readGroup } from './scan.js'
+import { type FoundPv, findPhysicalVolumes, readGroup } from './scan.js'
 import { missingVolume, sliceVolume, storageVolume, type Volume } from './volume.js'
 import type { LogicalVolume, VolumeGroup } from './volume-group.js'
 
@@ -34,7 +34,7 @@ export async function openLvm(storage: Storage, context: OpenContext): Promise<D
     const found = await readGroup(volumes, groupName, context.warn, context)
     const { group } = found
     if (group === undefined) throw found.faults[0] ?? noMetadata(storage)
-    const driver = await driverOf(storage, found, group, volumeName, context)
+    const driver = await driverOf(storage, volumes, group, volumeName, context)
     context.signal?.throwIfAborted()
     return { ...driver, close: () => closeAll(others) }
   } catch (error) {
@@ -75,16 +75,16 @@ function splitName(
 
 async function driverOf(
   storage: Storage,
-  found: Found,
+  volumes: readonly FoundPv[],
   group: VolumeGroup,
   name: string | undefined,
   context: OpenContext,
 ): Promise<Driver> {
-  const physical = physicalVolumes(group, found.volumes)
+  const physical = physicalVolumes(group, volumes)
   const present = new Map([...physical].filter(([, volume]) => !volume.missing))
   const base = {
     holes: 'mark',
-    info: () => describeGroup(group, found.volumes, [...present.keys()], name),
+    info: () => describeGroup(group, volumes, [...present.keys()], name),
   } as const
   const chosen = name ?? onlyVisible(group)
   const unreadable = chosen === undefined ? severalError(group) : undefined

@@ -25,9 +25,8 @@ interface Candidate {
   readonly from: FoundPv
 }
 
-/** What was found on all disks together. */
+/** The metadata of all disks together. */
 export interface Found {
-  readonly volumes: readonly FoundPv[]
   /** Undefined where no metadata could be read. */
   readonly group: VolumeGroup | undefined
   /** Why metadata could not be read, one for each damaged area. */
@@ -86,7 +85,7 @@ export async function readGroup(
       warn(`${disk}: its metadata is older than that of another disk, which is used (${group.sequence})`)
     }
   }
-  return { volumes, group, faults }
+  return { group, faults }
 }
 
 function newest(candidates: readonly Candidate[]): VolumeGroup | undefined {

@@ -1,6 +1,7 @@
 import { readU64LE, type Storage, viewOf } from '@img/core'
 import { lvmError } from './errors.js'
 import { SECTOR } from './limits.js'
+import { firstNotBelow } from './search.js'
 import { type Volume, volumeStorage } from './volume.js'
 
 const magic = 0x70416e53
@@ -8,7 +9,6 @@ const exceptionBytes = 16
 
 /** Where chunks of a snapshot were copied to: old chunk numbers, ascending, and new ones. */
 interface Exceptions {
-  readonly chunk: number
   readonly old: Float64Array
   readonly copies: Float64Array
 }
@@ -25,7 +25,7 @@ export function snapshotVolume(name: string, origin: Volume, store: Volume, chun
     const { old, copies } = exceptions as Exceptions
     const inside = offset % chunk
     const number = (offset - inside) / chunk
-    const at = firstFrom(old, number)
+    const at = firstNotBelow(old, number)
     if (old[at] === number) {
       return store.lookup((copies[at] as number) * chunk + inside, Math.min(maxLength, chunk - inside))
     }
@@ -44,18 +44,6 @@ export function snapshotVolume(name: string, origin: Volume, store: Volume, chun
       return loading.then(() => find(offset, maxLength))
     },
   }
-}
-
-/** Index of the first number that is not below `wanted`. */
-function firstFrom(numbers: Float64Array, wanted: number): number {
-  let low = 0
-  let high = numbers.length
-  while (low < high) {
-    const middle = Math.floor((low + high) / 2)
-    if ((numbers[middle] as number) < wanted) low = middle + 1
-    else high = middle
-  }
-  return low
 }
 
 async function readExceptions(name: string, volume: Volume, chunk: number): Promise<Exceptions> {
@@ -111,7 +99,7 @@ async function readTables(name: string, store: Storage, chunk: number): Promise<
     for (let entry = 0; entry < perTable; entry++) {
       const old = readU64LE(view, entry * exceptionBytes)
       const copy = readU64LE(view, entry * exceptionBytes + 8)
-      if (copy === 0) return sorted(name, chunk, pairs)
+      if (copy === 0) return sorted(name, pairs)
       if (copy >= chunks) {
         throw lvmError(
           'IMG_CORRUPT',
@@ -121,15 +109,15 @@ async function readTables(name: string, store: Storage, chunk: number): Promise<
       pairs.push([old, copy])
     }
   }
-  return sorted(name, chunk, pairs)
+  return sorted(name, pairs)
 }
 
-function sorted(name: string, chunk: number, pairs: [number, number][]): Exceptions {
+function sorted(name: string, pairs: [number, number][]): Exceptions {
   pairs.sort(([a], [b]) => a - b)
   const old = Float64Array.from(pairs, ([from]) => from)
   for (let i = 1; i < old.length; i++) {
     if (old[i] === old[i - 1])
       throw lvmError('IMG_CORRUPT', `snapshot ${name}: chunk ${old[i]} was copied twice`)
   }
-  return { chunk, old, copies: Float64Array.from(pairs, ([, copy]) => copy) }
+  return { old, copies: Float64Array.from(pairs, ([, copy]) => copy) }
 }

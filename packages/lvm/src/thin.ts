@@ -3,20 +3,13 @@ import { BTree, type Place } from './btree.js'
 import { lvmError } from './errors.js'
 import { SECTOR } from './limits.js'
 import { blockKind, readBlock } from './metadata-block.js'
+import { firstNotBelow } from './search.js'
 import { type Volume, volumeStorage } from './volume.js'
 
 const magic = 27022010
 
 /** Time of a mapping: the low bits of its value; the block is above. Source: dm-thin-metadata.c, pack_block_time. */
 const timeRange: number = 2 ** 24
-
-/** What the superblock of a pool's metadata tells. */
-interface Superblock {
-  readonly mappingRoot: number
-  /** Bytes. */
-  readonly chunk: number
-  readonly needsCheck: boolean
-}
 
 /** A thin pool: its metadata and its data. */
 export class ThinPool {
@@ -25,7 +18,8 @@ export class ThinPool {
   readonly #data: Volume
   readonly #chunk: number
   readonly #warn: (message: string) => void
-  #superblock: Promise<Superblock> | undefined
+  /** Block of the tree of all devices. */
+  #mappings: Promise<number> | undefined
 
   /** @param chunk bytes, as lvm2's metadata has it */
   constructor(name: string, metadata: Volume, data: Volume, chunk: number, warn: (message: string) => void) {
@@ -80,7 +74,7 @@ export class ThinPool {
     const { keys, values } = place.leaf
     const inside = offset % chunk
     const first = (offset - inside) / chunk
-    let at = firstFrom(keys, first)
+    let at = firstNotBelow(keys, first)
     if (keys[at] !== first) {
       const next = keys[at] ?? place.bound
       return unmapped(offset, Math.min(maxLength, next * chunk - offset), origin)
@@ -99,16 +93,16 @@ export class ThinPool {
   }
 
   async #open(device: number): Promise<BTree | undefined> {
-    this.#superblock ??= this.#readSuperblock()
-    const { mappingRoot } = await this.#superblock
-    const root = await new BTree(this.#metadata, mappingRoot).get(device)
+    this.#mappings ??= this.#readSuperblock()
+    const root = await new BTree(this.#metadata, await this.#mappings).get(device)
     if (root === undefined) {
       throw lvmError('IMG_CORRUPT', `thin pool ${this.#name} does not know device ${device}`)
     }
     return new BTree(this.#metadata, root)
   }
 
-  async #readSuperblock(): Promise<Superblock> {
+  /** Checks the superblock of the metadata, and gives the root of the mappings. */
+  async #readSuperblock(): Promise<number> {
     const name = this.#name
     const bytes = await readBlock(this.#metadata, 0, blockKind.thinSuperblock)
     const view = viewOf(bytes)
@@ -124,9 +118,8 @@ export class ThinPool {
         `thin pool ${name} has chunks of ${chunk} bytes, the metadata of lvm2 says ${this.#chunk}`,
       )
     }
-    const needsCheck = view.getUint32(4, true) % 2 === 1
-    if (needsCheck) this.#warn(`thin pool ${name} is marked as in need of a check`)
-    return { mappingRoot: readU64LE(view, 320), chunk, needsCheck }
+    if (view.getUint32(4, true) % 2 === 1) this.#warn(`thin pool ${name} is marked as in need of a check`)
+    return readU64LE(view, 320)
   }
 }
 
@@ -141,16 +134,4 @@ function unmapped(
 ): ReturnType<Volume['lookup']> {
   if (origin === undefined || offset >= origin.size) return { kind: 'zero', length: maxLength }
   return origin.lookup(offset, Math.min(maxLength, origin.size - offset))
-}
-
-/** Index of the first number that is not below `wanted`. */
-function firstFrom(numbers: Float64Array, wanted: number): number {
-  let low = 0
-  let high = numbers.length
-  while (low < high) {
-    const middle = Math.floor((low + high) / 2)
-    if ((numbers[middle] as number) < wanted) low = middle + 1
-    else high = middle
-  }
-  return low
 }
