@@ -24,6 +24,8 @@ export interface Context {
   readonly warn: (message: string) => void
   /** The registry with all plugins found. */
   readonly registry: () => Promise<FormatRegistry>
+  /** Files that the user named in open options: absolute path or URL, and the name as typed. The gate lets them pass. */
+  readonly namedFiles: Map<string, string>
   /** The plugins found. */
   readonly plugins: () => Promise<readonly Plugin[]>
   /** Aborts when the process is told to stop. Only for verbs that then have something to clean up. */
@@ -60,6 +62,7 @@ export function createContext(globals: GlobalOptions, quiet: boolean): Context {
     globals,
     warn,
     plugins,
+    namedFiles: new Map(),
     registry: once(async () => {
       await plugins()
       return (await import('@img/core')).defaultRegistry

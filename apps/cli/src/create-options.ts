@@ -104,7 +104,14 @@ function shown(spec: OptionSpec, value: string): string {
   return spec.kind === 'bool' ? value : escapeValue(value)
 }
 
-const typeNames = { size: 'size', int: 'num', bool: 'bool (on/off)', string: 'str', oneOf: 'str' }
+const typeNames = {
+  size: 'size',
+  int: 'num',
+  bool: 'bool (on/off)',
+  string: 'str',
+  files: 'str',
+  oneOf: 'str',
+}
 
 /** What `-o help` prints. */
 export function optionsHelp(format: Format, filename: string | undefined): string {

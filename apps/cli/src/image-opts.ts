@@ -1,5 +1,6 @@
 import type { Format } from '@img/core'
 import { Failure } from './errors.js'
+import type { OpenValues } from './open-values.js'
 import { parseOptionList } from './option-list.js'
 import { qemuJsonLine } from './output/json.js'
 
@@ -160,19 +161,18 @@ function understand(text: string, options: Map<string, string>): ImageOptions {
 }
 
 /**
- * The options that the format takes, those that only tune QEMU's own driver left out.
- * @throws {Failure} for one that it has not.
+ * The values of the format's options, those that only tune QEMU's own driver left out. A list is `pv.0=…,pv.1=…`, as QEMU
+ * spells lists, or has its items in one value, separated by commas.
  */
-export function openOptionsOf(
-  text: string,
-  format: Format,
-  options: Readonly<Record<string, string>>,
-): Readonly<Record<string, string>> {
+export function listedValues(format: Format, options: Readonly<Record<string, string>>): OpenValues {
   const known = format.openOptions ?? {}
-  const entries = Object.entries(options).filter(([name]) => Object.hasOwn(known, name) || !tuning.test(name))
-  const unknown = entries.find(([name]) => !Object.hasOwn(known, name))
-  if (unknown !== undefined) {
-    throw failed(text, `Block format '${format.name}' does not support the option '${unknown[0]}'`)
+  const values = new Map<string, string[]>()
+  for (const [name, value] of Object.entries(options)) {
+    if (!Object.hasOwn(known, name) && tuning.test(name)) continue
+    const item = /^(.+)\.\d+$/.exec(name)?.[1]
+    const isItem = item !== undefined && Object.hasOwn(known, item) && known[item]?.kind === 'files'
+    const whole = isItem ? item : name
+    values.set(whole, [...(values.get(whole) ?? []), isItem ? value.replaceAll(',', ',,') : value])
   }
-  return Object.fromEntries(entries)
+  return values
 }

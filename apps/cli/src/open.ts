@@ -1,6 +1,7 @@
 import {
   type DiskImage,
   type Format,
+  type FormatRegistry,
   ImageError,
   type OpenOptions,
   openImage,
@@ -9,11 +10,13 @@ import {
 } from '@img/core'
 import { openFileStorage, protocolOf } from '@img/node'
 import type { Context } from './context.js'
-import { Failure, openFailure, reasonOf, systemText } from './errors.js'
+import { Failure, openFailure, prefixed, reasonOf, systemText } from './errors.js'
 import type { ImageOptions } from './image-opts.js'
+import type { OpenValues } from './open-values.js'
 import { printErr } from './output/write.js'
 import { fullName } from './paths.js'
 import { references } from './references.js'
+import { openSourceStorage } from './source-storage.js'
 import { nearest } from './suggest.js'
 
 /** How an image named on the command line is opened. */
@@ -24,6 +27,8 @@ export interface OpenArguments {
   readonly forceShare?: boolean | undefined
   /** The name is `driver=…,file.filename=…`. */
   readonly imageOpts?: boolean | undefined
+  /** `--open`: `NAME=VALUE` for the open options of the format. */
+  readonly open?: readonly string[] | undefined
   readonly writable?: boolean | undefined
   /** Open no reference at all. */
   readonly inspect?: boolean | undefined
@@ -73,7 +78,7 @@ export async function openNamed(name: string, options: OpenArguments, context: C
     })
     const openOptions: OpenOptions = {
       registry: await context.registry(),
-      format,
+      ...(await formatWithOptions(name, { path, format, parsed, open: options.open }, context)),
       inspect,
       signal,
       secret: options.secret,
@@ -87,10 +92,9 @@ export async function openNamed(name: string, options: OpenArguments, context: C
     // A look takes no lock, which on most machines spares loading the native binding.
     const lock = shared ? 'shared' : inspect === true ? 'look' : undefined
     const open = async (write: boolean | undefined, over?: OpenOptions): Promise<DiskImage> =>
-      openImage(await openFileStorage(path, { writable: write, lock }), {
+      openImage(await openSourceStorage(path, { writable: write, lock, signal }), {
         ...openOptions,
         writable: write,
-        options: await formatOptions(name, parsed, path, format, context),
         ...over,
       })
     try {
@@ -118,21 +122,45 @@ async function parseName(name: string, options: OpenArguments): Promise<ImageOpt
   return parsed
 }
 
-/** Values for the open options of the image's format, which is looked for where it was not named. */
-async function formatOptions(
+/** What a name and `--open` say of the image. */
+interface Named {
+  readonly path: string
+  readonly format: Format | undefined
+  readonly parsed: ImageOptions | undefined
+  readonly open: readonly string[] | undefined
+}
+
+/** The format with values for its open options; where it was not named and there are values, it is looked for. */
+async function formatWithOptions(
   name: string,
-  parsed: ImageOptions | undefined,
-  path: string,
-  format: Format | undefined,
+  { path, format, parsed, open = [] }: Named,
   context: Context,
-): Promise<Readonly<Record<string, string>> | undefined> {
-  if (parsed === undefined || Object.keys(parsed.options).length === 0) return undefined
-  const { openOptionsOf } = await import('./image-opts.js')
-  if (format !== undefined) return openOptionsOf(name, format, parsed.options)
+): Promise<Pick<OpenOptions, 'format' | 'options'>> {
+  const listed = parsed?.options ?? {}
+  if (open.length === 0 && Object.keys(listed).length === 0) return { format }
+  const { checkOpenValues, formatOnDisk, parseOpenValues } = await import('./open-values.js')
+  const { listedValues } = await import('./image-opts.js')
+  const registry = await context.registry()
+  const values = (of: Format): OpenValues => new Map([...listedValues(of, listed), ...parseOpenValues(open)])
+  let chosen = format ?? (await probed(path, registry))
+  const names = [...values(chosen).keys()]
+  if (format === undefined && !names.every((each) => Object.hasOwn(chosen.openOptions ?? {}, each))) {
+    chosen = (await formatOnDisk(names, registry)) ?? chosen
+  }
+  try {
+    const options = checkOpenValues(chosen, values(chosen), context)
+    // That it is raw was but a guess, and core says so.
+    return { format: chosen.name === 'raw' ? format : chosen, options }
+  } catch (error) {
+    throw prefixed(`Could not open '${name}': `, error)
+  }
+}
+
+/** The format of a file; raw where no other knows it. */
+async function probed(path: string, registry: FormatRegistry): Promise<Format> {
   const { probeFormat } = await import('@img/core')
-  await using storage = await openFileStorage(path, { lock: 'none' })
-  const found = await probeFormat(storage, { registry: await context.registry() })
-  return openOptionsOf(name, found ?? (await (await context.registry()).load('raw')), parsed.options)
+  await using storage = await openSourceStorage(path, { lock: 'none' })
+  return (await probeFormat(storage, { registry })) ?? registry.load('raw')
 }
 
 /** The gate, with what the command line names instead of what the image does. */

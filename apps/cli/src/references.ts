@@ -2,6 +2,7 @@ import { delimiter } from 'node:path'
 import type { ReferenceResolver } from '@img/core'
 import { nodeReferences, type Target } from '@img/node'
 import type { Context } from './context.js'
+import { openSourceStorage } from './source-storage.js'
 
 /** What `--allow-ref` and `IMG_ALLOW_REF` allow: directories, or everything. */
 export function allowedReferences(context: Context): 'all' | readonly string[] {
@@ -23,5 +24,15 @@ export function references(
   } = {},
 ): ReferenceResolver {
   const { shared, onCreate, everything } = options
-  return nodeReferences({ shared, onCreate, allow: everything === true ? 'all' : allowedReferences(context) })
+  const allow = everything === true ? 'all' : allowedReferences(context)
+  const gate = nodeReferences({ shared, onCreate, allow })
+  return {
+    ...gate,
+    async open(reference, from, how) {
+      const label = context.namedFiles.get(reference.name)
+      if (label === undefined) return gate.open(reference, from, how)
+      const lock = shared === true && !how.writable ? ('shared' as const) : undefined
+      return { storage: await openSourceStorage(reference.name, { ...how, label, lock }) }
+    },
+  }
 }

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type { Context } from './context.js'
 import { Failure } from './errors.js'
+import type { OpenArguments } from './open.js'
 import { defineSecrets } from './secrets/index.js'
 
 /** Parsed options by their long name in camel case, or their letter. */
@@ -28,11 +29,21 @@ export function collect(value: string, before: readonly string[] | undefined): r
   return [...(before ?? []), value]
 }
 
-/** Options of every verb that opens an image by name. */
-export function defineSource(command: Command): Command {
+/** Options of every verb that opens an image by name. `which`: what `--open` is for, where there are several images. */
+export function defineSource(command: Command, which = 'the image'): Command {
   return defineSecrets(command)
+    .option(
+      '--open <name=value>',
+      `open option of ${which}, such as lv=vg0/root or parent=base.vdi (may be repeated)`,
+      collect,
+    )
     .option('--image-opts', 'file names are option lists: driver=FORMAT,file.filename=PATH')
     .option('-U, --force-share', 'open without locks, also while another program writes')
+}
+
+/** How the image that a verb is about is opened, as far as all verbs say it alike. */
+export function sourceArguments(options: Options): Pick<OpenArguments, 'imageOpts' | 'open'> {
+  return { imageOpts: options.imageOpts === true, open: options.open as string[] | undefined }
 }
 
 /** `--output`. @throws {Failure} */

@@ -23,7 +23,7 @@ describe('a parent that is known by its UUID', () => {
     renameSync(join(cwd, 'renamed'), join(cwd, 'below', 'parent.vdi'))
     const lost = await img(['compare', '-f', 'vdi', '-F', 'raw', 'child.vdi', 'a.raw'], run)
     expect(lost.code).not.toBe(0)
-    expect(lost.stderr).toMatch(/--image-opts driver=…,parent=FILE/)
+    expect(lost.stderr).toMatch(/--open parent=FILE/)
     const there = ['--image-opts', 'driver=vdi,parent=below/parent.vdi,file.filename=child.vdi']
     await mustImg(['convert', ...there, '-O', 'raw', 'child.raw'], run)
     await mustImg(['compare', '-f', 'raw', '-F', 'raw', 'child.raw', 'a.raw'], run)

@@ -88,6 +88,7 @@ export { maxChainDepth, type OpenOptions, openImage } from './open.js'
 export {
   type BoolOption,
   type EnumOption,
+  type FilesOption,
   type IntOption,
   type OptionSpec,
   type OptionSpecs,

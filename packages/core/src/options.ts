@@ -32,6 +32,12 @@ export interface BoolOption extends Described<boolean> {
 /** Any text, taken as it is. */
 export interface StringOption extends Described<string> {
   readonly kind: 'string'
+  /** The text is the name of a file that the caller means: commands take it from the working directory, and open it unasked. */
+  readonly file?: true
+}
+/** Names of files that the caller means: a list, or a text in which commas separate them and two commas are one of a name. */
+export interface FilesOption extends Described<readonly string[]> {
+  readonly kind: 'files'
 }
 /** One of a few words. */
 export interface EnumOption<V extends string = string> extends Described<V> {
@@ -41,7 +47,7 @@ export interface EnumOption<V extends string = string> extends Described<V> {
   readonly aliases?: Readonly<Record<string, V>>
 }
 /** One option: what it accepts and what it means. */
-export type OptionSpec = SizeOption | IntOption | BoolOption | StringOption | EnumOption
+export type OptionSpec = SizeOption | IntOption | BoolOption | StringOption | FilesOption | EnumOption
 /** Option specs by name: one source for parsing, help, completion, types and docs. */
 export type OptionSpecs = Readonly<Record<string, OptionSpec>>
 
@@ -51,7 +57,9 @@ type ValueOf<S extends OptionSpec> = S extends { kind: 'size' | 'int' }
     ? boolean
     : S extends { kind: 'oneOf'; values: readonly (infer V)[] }
       ? V
-      : string
+      : S extends { kind: 'files' }
+        ? readonly string[]
+        : string
 /** The values that specs describe; undefined where there is no default and none was given. */
 export type ValuesOf<S extends OptionSpecs> = {
   readonly [K in keyof S]: S[K] extends { default: unknown } ? ValueOf<S[K]> : ValueOf<S[K]> | undefined
@@ -111,6 +119,12 @@ export function parseOptions<S extends OptionSpecs>(
   return values as ValuesOf<S>
 }
 
+/** `a,b` are two names, `a,,b` is one with a comma; an empty text is none. */
+function splitFiles(text: string): string[] {
+  const names = text.match(/(?:[^,]|,,)+/g) ?? []
+  return names.map((name) => name.replaceAll(',,', ','))
+}
+
 function parseValue(name: string, spec: OptionSpec, value: unknown, format: string | undefined): unknown {
   const bad = (expected: string): ImageError =>
     new ImageError('IMG_BAD_OPTION', `Parameter '${name}' expects ${expected}`, { format, hint: spec.help })
@@ -122,6 +136,8 @@ function parseValue(name: string, spec: OptionSpec, value: unknown, format: stri
     }
     case 'string':
       return String(value)
+    case 'files':
+      return Array.isArray(value) ? value.map(String) : splitFiles(String(value))
     case 'oneOf': {
       const word = spec.aliases?.[String(value)] ?? String(value)
       if (!spec.values.includes(word)) {

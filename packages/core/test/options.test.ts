@@ -188,3 +188,19 @@ describe('parseOptions', () => {
     )
   })
 })
+
+describe('files', () => {
+  const specs = { pv: { kind: 'files', help: 'disks' } } as const satisfies OptionSpecs
+
+  it.each([
+    [
+      ['a,b', 'c'],
+      ['a,b', 'c'],
+    ],
+    ['a,b', ['a', 'b']],
+    ['a,,b,c,,', ['a,b', 'c,']],
+    ['', []],
+  ])('takes %j for %j', (given, names) => {
+    expect(parseOptions(specs, { pv: given }).pv).toEqual(names)
+  })
+})

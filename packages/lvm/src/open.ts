@@ -54,7 +54,7 @@ function noMetadata(storage: Storage): Error {
 }
 
 async function openOthers(context: OpenContext, opened: Storage[]): Promise<readonly Storage[]> {
-  const names = ((context.options.pv as string | undefined) ?? '').split(',').filter((name) => name !== '')
+  const names = (context.options.pv as readonly string[] | undefined) ?? []
   for (const name of names) opened.push(await context.openReference({ kind: 'extent', name }))
   return opened
 }

@@ -3,5 +3,5 @@ import type { OptionSpecs } from '@img/core'
 /** What `open` can be told. */
 export const openOptions: OptionSpecs = {
   lv: { kind: 'string', help: 'Logical volume: NAME, or GROUP/NAME' },
-  pv: { kind: 'string', help: 'More disks with physical volumes of the group: names separated by commas' },
+  pv: { kind: 'files', help: 'More disks with physical volumes of the group' },
 }

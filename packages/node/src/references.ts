@@ -116,7 +116,7 @@ class Gate {
       `${from.label} refers to ${describe(reference)}, but no file in ${directories.join(', ') || 'reach'} is that`,
       {
         source: from.label,
-        hint: 'put the file there, or name it: --image-opts driver=…,parent=FILE,file.filename=…',
+        hint: 'put the file there, or name it: --open parent=FILE',
       },
     )
   }

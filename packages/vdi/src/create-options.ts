@@ -36,7 +36,11 @@ export interface CreateOptionValues {
 
 /** Options of `open`. */
 export const openOptions: OptionSpecs = {
-  parent: { kind: 'string', help: 'File name of the parent, where it is not to be found by its UUID' },
+  parent: {
+    kind: 'string',
+    file: true,
+    help: 'File name of the parent, where it is not to be found by its UUID',
+  },
 }
 
 /** IMG_BAD_OPTION. */

@@ -82,6 +82,6 @@ function parentOf(header: Header, context: OpenContext, source: string): Referen
     'a differencing image that does not name its parent',
     source,
     424,
-    'name the parent: --image-opts driver=vdi,parent=FILE,file.filename=…',
+    'name the parent: --open parent=FILE',
   )
 }

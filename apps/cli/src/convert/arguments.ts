@@ -15,6 +15,8 @@ export interface ConvertArguments {
   /** `-O`; undefined where `targetImageOpts` says it. */
   readonly targetFormat: string | undefined
   readonly imageOpts: boolean
+  /** `--open`, for each source. */
+  readonly open: readonly string[]
   readonly targetImageOpts: boolean
   readonly forceShare: boolean
   /** `-o`. */
@@ -81,6 +83,7 @@ export function readConvertArguments({ operands, options }: Invocation): Convert
     sourceFormat: text('f'),
     targetFormat: text('O') ?? (flag('targetImageOpts') ? undefined : 'raw'),
     imageOpts: flag('imageOpts'),
+    open: (options.open as string[] | undefined) ?? [],
     targetImageOpts: flag('targetImageOpts'),
     forceShare: flag('forceShare'),
     options: listed,

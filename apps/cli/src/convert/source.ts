@@ -43,6 +43,7 @@ export async function openSource(
         {
           format: args.sourceFormat,
           imageOpts: args.imageOpts,
+          open: args.open,
           forceShare: args.forceShare,
           salvage: args.salvage,
           signal,
@@ -81,6 +82,7 @@ async function openPipe(
   const label = name === '-' ? 'standard input' : name
   if (args.sources.length > 1) throw new Failure(`${label} cannot be one of several inputs`)
   if (args.snapshot !== undefined) throw new Failure(`a snapshot cannot be found in ${label}`)
+  if (args.open.length > 0) throw new Failure(`--open cannot be used with ${label}`)
   if (args.sourceFormat === undefined) {
     throw new Failure(`the format of ${label} must be named with -f`, {
       hint: 'a pipe can be read only once, so it is not probed; such as -f raw',

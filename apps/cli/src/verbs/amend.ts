@@ -10,7 +10,7 @@ import { printOut } from '../output/write.js'
 import { progressMeter } from '../progress.js'
 import { defineProgress, progressOption } from '../progress-options.js'
 import { secretsOf } from '../secrets/index.js'
-import { collect, defineSource, type Invocation, type Verb } from '../verb.js'
+import { collect, defineSource, type Invocation, sourceArguments, type Verb } from '../verb.js'
 
 const examples = `
 Examples:
@@ -51,7 +51,7 @@ export const amend: Verb = {
       filename,
       {
         format: named,
-        imageOpts: options.imageOpts === true,
+        ...sourceArguments(options),
         writable: !help,
         harmlessToRaw: true,
         inspect: help,

@@ -7,7 +7,7 @@ import { openNamed } from '../open.js'
 import { printOut } from '../output/write.js'
 import { secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
-import { defineSource, type Invocation, type Options, type Verb } from '../verb.js'
+import { defineSource, type Invocation, type Options, sourceArguments, type Verb } from '../verb.js'
 
 const examples = `
 Examples:
@@ -69,7 +69,7 @@ export const bench: Verb = {
       filename,
       {
         format: options.format as string | undefined,
-        imageOpts: options.imageOpts === true,
+        ...sourceArguments(options),
         forceShare: options.forceShare === true,
         writable: plan.write,
         signal,

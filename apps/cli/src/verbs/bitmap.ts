@@ -5,7 +5,14 @@ import { Failure, reasonOf } from '../errors.js'
 import { openNamed } from '../open.js'
 import { secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
-import { defineSource, type Invocation, type Options, outputOption, type Verb } from '../verb.js'
+import {
+  defineSource,
+  type Invocation,
+  type Options,
+  outputOption,
+  sourceArguments,
+  type Verb,
+} from '../verb.js'
 
 const examples = `
 Actions are done in the order in which they are given.
@@ -85,7 +92,7 @@ export const bitmap: Verb = {
       filename,
       {
         format: options.format as string | undefined,
-        imageOpts: options.imageOpts === true,
+        ...sourceArguments(options),
         writable: !reads,
         harmlessToRaw: true,
         // Only an export reads what the disk holds.

@@ -7,7 +7,7 @@ import { openNamed } from '../open.js'
 import { checkJson, checkText, repairText } from '../output/check.js'
 import { printErr, printOut } from '../output/write.js'
 import { secretsOf } from '../secrets/index.js'
-import { defineSource, type Invocation, outputOption, type Verb } from '../verb.js'
+import { defineSource, type Invocation, outputOption, sourceArguments, type Verb } from '../verb.js'
 
 /** Exit codes of `check`, qemu-img's. */
 const exits = { clean: 0, failed: 1, corrupt: 2, leaks: 3, unsupported: 63 }
@@ -52,7 +52,7 @@ export const check: Verb = {
       filename,
       {
         format: options.format as string | undefined,
-        imageOpts: options.imageOpts === true,
+        ...sourceArguments(options),
         forceShare: options.forceShare === true,
         writable: repair !== undefined && !dryRun,
         repair: true,

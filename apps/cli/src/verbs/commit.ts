@@ -12,7 +12,7 @@ import { progressMeter } from '../progress.js'
 import { defineProgress, progressOption } from '../progress-options.js'
 import { secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
-import { defineSource, type Invocation, type Verb } from '../verb.js'
+import { defineSource, type Invocation, sourceArguments, type Verb } from '../verb.js'
 
 const examples = `
 Afterwards the image is emptied, so that it is an overlay of the same content; not so with -d, or with -b, which leaves
@@ -52,7 +52,7 @@ export const commit: Verb = {
       filename,
       {
         format: options.format as string | undefined,
-        imageOpts: options.imageOpts === true,
+        ...sourceArguments(options),
         forceShare: options.forceShare === true,
         writable: true,
         harmlessToRaw: true,

@@ -7,7 +7,7 @@ import { progressMeter } from '../progress.js'
 import { defineProgress, progressOption } from '../progress-options.js'
 import { secretsOf } from '../secrets/index.js'
 import { humanSize } from '../sizes.js'
-import { defineSource, type Invocation, type Verb } from '../verb.js'
+import { defineSource, type Invocation, sourceArguments, type Verb } from '../verb.js'
 
 const examples = `
 Example:
@@ -34,7 +34,7 @@ export const compact: Verb = {
       filename,
       {
         format: options.format as string | undefined,
-        imageOpts: options.imageOpts === true,
+        ...sourceArguments(options),
         writable: true,
         harmlessToRaw: true,
         chain: false,

@@ -14,7 +14,7 @@ import { printOut } from '../output/write.js'
 import { progressMeter } from '../progress.js'
 import { defineProgress, progressOption } from '../progress-options.js'
 import { secretsOf } from '../secrets/index.js'
-import { defineSource, type Invocation, type Verb } from '../verb.js'
+import { collect, defineSource, type Invocation, type Verb } from '../verb.js'
 
 /** Exit codes of `compare`, qemu-img's. */
 const exits = { same: 0, differ: 1, open: 2, allocation: 3, read: 4 }
@@ -22,10 +22,11 @@ const exits = { same: 0, differ: 1, open: 2, allocation: 3, read: 4 }
 /** `img compare`: whether two disks have the same content. */
 export const compare: Verb = {
   define(command: Command) {
-    defineProgress(defineSource(command))
+    defineProgress(defineSource(command, 'FILE1'))
       .usage('[options] FILE1 FILE2')
       .option('-f <format>', 'format of FILE1; found by itself where left out')
       .option('-F <format>', 'format of FILE2')
+      .option('--open2 <name=value>', 'the same of FILE2', collect)
       .option('-T <cache>', "cache mode, for qemu-img's sake")
       .option('-q', 'print nothing but errors')
       .option('-s', 'strict: sizes and allocation must be the same too')
@@ -48,12 +49,13 @@ export const compare: Verb = {
       if (!quiet) printOut(`${text}\n`)
     }
     const signal = context.signal()
-    const open = (name: string, format: unknown): Promise<DiskImage> =>
+    const open = (name: string, format: unknown, values: unknown): Promise<DiskImage> =>
       openNamed(
         name,
         {
           format: format as string | undefined,
           imageOpts: options.imageOpts === true,
+          open: values as string[] | undefined,
           forceShare: options.forceShare === true,
           exit: exits.open,
           secret,
@@ -65,7 +67,7 @@ export const compare: Verb = {
     const opened: DiskImage[] = []
     let complete = false
     try {
-      opened.push(await open(first, options.f), await open(second, options.F))
+      opened.push(await open(first, options.f, options.open), await open(second, options.F, options.open2))
       const [a, b] = opened as [DiskImage, DiskImage]
       const result = await compareDisks(watched(a, first), watched(b, second), {
         strict: options.s === true,

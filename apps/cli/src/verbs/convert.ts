@@ -25,7 +25,7 @@ Examples:
 /** `img convert`: copies what the guest sees into a new image. */
 export const convert: Verb = {
   define(command: Command) {
-    defineProgress(defineSource(command))
+    defineProgress(defineSource(command, 'each SOURCE'))
       .usage('[options] SOURCE... TARGET')
       .option('-f <format>', 'format of the sources; found by itself where left out')
       .option('-O <format>', 'format of the target (default: raw)')

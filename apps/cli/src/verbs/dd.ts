@@ -55,6 +55,7 @@ export const dd: Verb = {
       sourceFormat: options.format as string | undefined,
       targetFormat: (options.O as string | undefined) ?? 'raw',
       imageOpts: options.imageOpts === true,
+      open: (options.open as string[] | undefined) ?? [],
       targetImageOpts: false,
       forceShare: options.forceShare === true,
       options: [],

@@ -9,7 +9,7 @@ import { printOut } from '../output/write.js'
 import { fullName } from '../paths.js'
 import { references } from '../references.js'
 import { secretsOf } from '../secrets/index.js'
-import { defineSource, type Invocation, outputOption, type Verb } from '../verb.js'
+import { defineSource, type Invocation, outputOption, sourceArguments, type Verb } from '../verb.js'
 
 const examples = `
 Examples:
@@ -60,7 +60,7 @@ async function chain(
       filename,
       {
         format: options.format as string | undefined,
-        imageOpts: options.imageOpts === true,
+        ...sourceArguments(options),
         forceShare: shared,
         inspect: true,
         secret,

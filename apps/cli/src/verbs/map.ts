@@ -6,7 +6,7 @@ import { emptyEntry, mapEntryJson, mapHeader, mapRow, mergedEntries } from '../o
 import { printOut } from '../output/write.js'
 import { secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
-import { defineSource, type Invocation, outputOption, type Verb } from '../verb.js'
+import { defineSource, type Invocation, outputOption, sourceArguments, type Verb } from '../verb.js'
 
 /** Characters gathered before they are written. */
 const chunk = 64 * 1024
@@ -40,7 +40,7 @@ export const map: Verb = {
       filename,
       {
         format: options.format as string | undefined,
-        imageOpts: options.imageOpts === true,
+        ...sourceArguments(options),
         forceShare: options.forceShare === true,
         secret,
       },

@@ -10,7 +10,7 @@ import { printOut } from '../output/write.js'
 import { secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
 import { openSnapshot } from '../snapshots.js'
-import { collect, defineSource, type Invocation, outputOption, type Verb } from '../verb.js'
+import { collect, defineSource, type Invocation, outputOption, sourceArguments, type Verb } from '../verb.js'
 
 const examples = `
 Examples:
@@ -88,7 +88,7 @@ async function openSource(
     filename,
     {
       format: options.format as string | undefined,
-      imageOpts: options.imageOpts === true,
+      ...sourceArguments(options),
       forceShare: options.forceShare === true,
       ...given,
     },

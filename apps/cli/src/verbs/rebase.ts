@@ -8,7 +8,7 @@ import { fullName } from '../paths.js'
 import { progressMeter } from '../progress.js'
 import { defineProgress, progressOption } from '../progress-options.js'
 import { secretsOf } from '../secrets/index.js'
-import { defineSource, type Invocation, type Verb } from '../verb.js'
+import { defineSource, type Invocation, sourceArguments, type Verb } from '../verb.js'
 
 const examples = `
 What the old and the new backing file hold differently is copied into the image first, so that the disk reads the same
@@ -54,7 +54,7 @@ export const rebase: Verb = {
       {
         ...common,
         format: options.format as string | undefined,
-        imageOpts: options.imageOpts === true,
+        ...sourceArguments(options),
         forceShare: options.forceShare === true,
         writable: true,
         harmlessToRaw: true,

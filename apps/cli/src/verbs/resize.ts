@@ -7,7 +7,7 @@ import { openNamed } from '../open.js'
 import { printOut } from '../output/write.js'
 import { programName } from '../program-name.js'
 import { secretsOf } from '../secrets/index.js'
-import { defineSource, type Invocation, type Verb } from '../verb.js'
+import { defineSource, type Invocation, sourceArguments, type Verb } from '../verb.js'
 
 const shrinkWarning =
   `${programName}: warning: Shrinking an image will delete all data beyond the shrunken image's end. ` +
@@ -55,7 +55,7 @@ export const resize: Verb = {
       filename,
       {
         format: options.f as string | undefined,
-        imageOpts: options.imageOpts === true,
+        ...sourceArguments(options),
         writable: true,
         secret,
       },

@@ -7,7 +7,7 @@ import { snapshotHeader, snapshotJson, snapshotRow } from '../output/info.js'
 import { qemuJson } from '../output/json.js'
 import { printOut } from '../output/write.js'
 import { secretsOf } from '../secrets/index.js'
-import { defineSource, type Invocation, outputOption, type Verb } from '../verb.js'
+import { defineSource, type Invocation, outputOption, sourceArguments, type Verb } from '../verb.js'
 
 const examples = `
 Examples:
@@ -50,7 +50,7 @@ export const snapshot: Verb = {
     const image = await openNamed(
       filename,
       {
-        imageOpts: options.imageOpts === true,
+        ...sourceArguments(options),
         forceShare: options.forceShare === true,
         writable,
         harmlessToRaw: true,

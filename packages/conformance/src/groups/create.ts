@@ -155,6 +155,7 @@ function choicesOf(spec: OptionSpec): readonly unknown[] {
     case 'oneOf':
       return [...spec.values, ...Object.keys(spec.aliases ?? {})]
     case 'string':
+    case 'files':
       return []
     default: {
       const { min = 0, max = Number.MAX_SAFE_INTEGER, default: usual } = spec

@@ -95,6 +95,7 @@ async function checkSpec(specs: OptionSpecs, name: string, spec: OptionSpec, at:
       break
     case 'bool':
     case 'string':
+    case 'files':
       break
     default:
       fail(`${at}: there is no kind ${JSON.stringify((spec as OptionSpec).kind)}`)
