@@ -35,6 +35,8 @@ const files = {
   qcow2: join(dir, `disk-${values.size}.qcow2`),
   packed: join(dir, `disk-${values.size}-c.qcow2`),
   luks: join(dir, `disk-${values.size}-luks.qcow2`),
+  vmdk: join(dir, `disk-${values.size}.vmdk`),
+  streamed: join(dir, `disk-${values.size}-stream.vmdk`),
   vdi: join(dir, `disk-${values.size}.vdi`),
   qcow: join(dir, `disk-${values.size}.qcow`),
   small: join(dir, 'small.qcow2'),
@@ -157,6 +159,12 @@ try {
   if (!existsSync(files.packed)) qemu('convert', '-c', '-f', 'raw', '-O', 'qcow2', files.raw, files.packed)
   if (!existsSync(files.luks) && cases.some(({ name }) => name.includes('LUKS') && wanted(name)))
     qemu('convert', ...secret, '-f', 'raw', '-O', 'qcow2', '-o', luksOptions, files.raw, files.luks)
+  if (!existsSync(files.vmdk) && wanted('vmdk to raw'))
+    qemu('convert', '-f', 'raw', '-O', 'vmdk', files.raw, files.vmdk)
+  if (!existsSync(files.streamed) && wanted('streamOptimized to raw')) {
+    const options = ['-O', 'vmdk', '-o', 'subformat=streamOptimized']
+    qemu('convert', '-f', 'raw', ...options, files.raw, files.streamed)
+  }
   // Both by the library's own hand: qemu-img takes minutes for qcow. It judges what the cases make.
   for (const format of ['vdi', 'qcow']) {
     if (existsSync(files[format]) || !wanted(`${format} to raw`)) continue

@@ -64,6 +64,30 @@ export const cases = [
     theirs: ({ vdi, out }) => ['convert', '-f', 'vdi', '-O', 'raw', vdi, out],
     limit: 1.1,
   },
+  {
+    name: 'raw to vmdk',
+    theirs: ({ raw, out }) => ['convert', '-f', 'raw', '-O', 'vmdk', raw, out],
+    limit: 1.1,
+  },
+  {
+    name: 'vmdk to raw',
+    theirs: ({ vmdk, out }) => ['convert', '-f', 'vmdk', '-O', 'raw', vmdk, out],
+    limit: 1.1,
+  },
+  {
+    name: 'raw to streamOptimized',
+    theirs: ({ raw, out }) => [
+      ...['convert', '-f', 'raw', '-O', 'vmdk', '-o', 'subformat=streamOptimized'],
+      ...[raw, out],
+    ],
+    limit: 0.6,
+    slow: 3,
+  },
+  {
+    name: 'streamOptimized to raw',
+    theirs: ({ streamed, out }) => ['convert', '-f', 'vmdk', '-O', 'raw', streamed, out],
+    limit: 0.8,
+  },
   // qemu-img writes each table entry of this format on its own: minutes.
   {
     name: 'raw to qcow',
