@@ -93,6 +93,15 @@ export interface Driver {
   readonly snapshots?: SnapshotStore<Driver> | undefined
   readonly bitmaps?: BitmapStore | undefined
   /**
+   * Where this disk may read differently from another, told from metadata alone: what is left out reads the same, as far as
+   * both reach. Ascending, not overlapping, in bytes of the guest; content need not be looked at, so what was written with the
+   * same bytes may be told too. `from` is a driver of the same format: a snapshot, another volume, perhaps opened apart, or
+   * something else altogether; undefined where nothing can be told of the two without looking at every mapping, which core
+   * then does by itself.
+   * @throws {ImageError} IMG_CORRUPT, IMG_TRUNCATED.
+   */
+  changes?(from: Driver, options?: IoOptions): MaybePromise<AsyncIterable<ChangedRange> | undefined>
+  /**
    * Called once with the opened backing image, before anything is read: for formats that record which one it has to be
    * (UUID, content id). Nothing here may read guest data.
    * @throws {ImageError} IMG_CORRUPT where it is another.
@@ -131,6 +140,14 @@ export interface Driver {
   close?(): Promise<void>
 }
 
+/** A guest range in which two disks may differ. */
+export interface ChangedRange {
+  /** First byte. */
+  readonly offset: number
+  /** Bytes, at least 1. */
+  readonly length: number
+}
+
 /** Options of `compact`. */
 export interface CompactOptions extends IoOptions {
   /** Told how far it is, in bytes of the file. */
@@ -150,7 +167,10 @@ export interface OpenContext extends IoOptions {
   readonly repair?: boolean | undefined
   /** What can still be read of a damaged image is wanted: damage is warned of, and costs only the ranges it hits. */
   readonly salvage?: boolean | undefined
-  /** Only for information: no reference is opened, and the driver is `unreadable` where it would need one. */
+  /**
+   * Only for information: the driver is `unreadable` where it would need a reference. None is opened but extents of which
+   * the header is to be told of, and it is no error where that fails.
+   */
   readonly inspect: boolean
   /**
    * Opens a data file or an extent through the caller's gate.

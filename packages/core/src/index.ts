@@ -37,6 +37,7 @@ export type {
 export { type Codec, type CodecName, type CompressOptions, codecIfReady, loadCodec } from './codecs/index.js'
 export { ImageError, type ImageErrorCode, type ImageErrorDetails } from './errors.js'
 export {
+  type ChangedRange,
   type CompactOptions,
   type Compress,
   type CompressionSpec,

@@ -22,7 +22,10 @@ export interface OpenOptions extends IoOptions {
   readonly format?: string | Format | undefined
   /** The image is to be changed. Default false. */
   readonly writable?: boolean | undefined
-  /** Only for `info`: opens no reference at all, and data cannot be read where one would be needed. Default false. */
+  /**
+   * Only for `info`: opens no other image and no data file, and of an image's own extents, through the gate, only those that
+   * tell something of themselves. Data cannot be read where a reference would be needed. Default false.
+   */
   readonly inspect?: boolean | undefined
   /** Opened to be checked or repaired: damage is no reason to refuse. Default false. */
   readonly repair?: boolean | undefined
@@ -93,7 +96,8 @@ function openDriver(
     secret,
     signal,
     async openReference(reference) {
-      const gate = inspect ? denyReferences : references
+      // Extents are parts of the image itself.
+      const gate = inspect && reference.kind !== 'extent' ? denyReferences : references
       // Of a parent, only who it is is asked here: what is to be changed is opened down the chain.
       const change = writable && reference.kind !== 'parent'
       const opened = await gate.open(reference, storage, { writable: change, signal })
