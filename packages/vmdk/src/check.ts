@@ -1,5 +1,6 @@
 import { type CheckOptions, type CheckResult, ImageError, isPromise } from '@img/core'
 import { checkSparse } from './check-sparse.js'
+import { ClosedExtent, FlatExtent } from './extent.js'
 import { Findings } from './findings.js'
 import type { DiskExtent } from './open-extents.js'
 
@@ -34,7 +35,17 @@ export async function checkDisk(disk: CheckedDisk, options: CheckOptions): Promi
 
 /** Asks where everything lives; what cannot be told is a finding. */
 async function walk({ extent, label }: DiskExtent, findings: Findings, options: CheckOptions): Promise<void> {
-  const step = extent.grainSize ?? 1024 * 1024
+  // A file that is missing, or was cut, has one thing wrong with it, however large it should be.
+  if (extent instanceof ClosedExtent) return tell(extent.error, findings)
+  if (extent instanceof FlatExtent) {
+    const missing = extent.start + extent.size - extent.storage.size
+    if (missing > 0) {
+      const message = `ERROR: ${label}: ends ${missing} bytes before the extent it holds does`
+      findings.add({ kind: 'corruption', message, offset: extent.storage.size })
+    }
+    return
+  }
+  const step = extent.grainSize ?? extent.size
   const told = new Set<string>()
   for (let at = 0; at < extent.size; ) {
     options.signal?.throwIfAborted()
@@ -44,14 +55,14 @@ async function walk({ extent, label }: DiskExtent, findings: Findings, options: 
       at += (isPromise(run) ? await run : run).length
     } catch (error) {
       if (!ImageError.is(error)) throw error
-      const { message, offset } = error
-      const kind =
-        error.code === 'IMG_REFERENCE_DENIED' || error.code === 'IMG_UNSUPPORTED' ? 'error' : 'corruption'
-      // A file that was cut, or is not there, has one thing wrong with it.
-      const key = extent.grainSize === undefined ? (label ?? '') : `${message}`
-      if (!told.has(key)) findings.add({ kind, message: `ERROR: ${message}`, offset })
-      told.add(key)
+      if (!told.has(error.message)) tell(error, findings)
+      told.add(error.message)
       at += Math.min(step - (at % step), extent.size - at)
     }
   }
+}
+
+function tell({ code, message, offset }: ImageError, findings: Findings): void {
+  const untold = code === 'IMG_REFERENCE_DENIED' || code === 'IMG_UNSUPPORTED'
+  findings.add({ kind: untold ? 'error' : 'corruption', message: `ERROR: ${message}`, offset })
 }

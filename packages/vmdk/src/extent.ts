@@ -1,4 +1,4 @@
-import type { ClusterRun, IoOptions, MaybePromise, Storage } from '@img/core'
+import type { ClusterRun, ImageError, IoOptions, MaybePromise, Storage } from '@img/core'
 import { truncated, unsupported } from './errors.js'
 import { SECTOR } from './limits.js'
 
@@ -66,5 +66,20 @@ export class NoAccessExtent implements Extent {
 
   lookup(): ClusterRun {
     throw unsupported('an extent is marked NOACCESS: its data must not be read', this.#source)
+  }
+}
+
+/** An extent that cannot be opened, or was not: its file is missing, denied or damaged. */
+export class ClosedExtent implements Extent {
+  readonly size: number
+  readonly error: ImageError
+
+  constructor(sectors: number, error: ImageError) {
+    this.size = sectors * SECTOR
+    this.error = error
+  }
+
+  lookup(): never {
+    throw this.error
   }
 }

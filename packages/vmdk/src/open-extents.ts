@@ -1,7 +1,7 @@
-import type { OpenContext, Reference, Storage } from '@img/core'
+import { ImageError, type OpenContext, type Storage } from '@img/core'
 import type { ExtentLine } from './descriptor.js'
 import { corrupt, unsupported, vmdkError } from './errors.js'
-import { type Extent, FlatExtent, NoAccessExtent, ZeroExtent } from './extent.js'
+import { ClosedExtent, type Extent, FlatExtent, NoAccessExtent, ZeroExtent } from './extent.js'
 import { SECTOR } from './limits.js'
 import { type OpenedSparse, openCowd, openSparse, type SparseContext } from './open-sparse.js'
 import { SeSparseExtent } from './sesparse-extent.js'
@@ -65,24 +65,40 @@ async function openExtent(
 ): Promise<Pick<DiskExtent, 'extent' | 'label' | 'sparse'>> {
   const { type, file, sectors, access } = line
   if (type === 'ZERO') return { extent: new ZeroExtent(sectors) }
-  if (!['FLAT', 'VMFS', 'SPARSE', 'VMFSSPARSE', 'SESPARSE'].includes(type)) {
-    throw unsupported(`extents of type ${type}`, source)
-  }
+  if (!isKnown(type)) throw unsupported(`extents of type ${type}`, source)
   if (file === undefined || file === '') throw corrupt(`an extent of type ${type} names no file`, source)
   const label = nameBeside(source, file)
   if (access === 'NOACCESS') return { extent: new NoAccessExtent(sectors, source), label }
-  if (context.inspect) return { extent: new ClosedExtent(line, source), label }
-  let storage = files.get(file)
-  if (storage === undefined) {
-    const reference: Reference = { kind: 'extent', name: file }
-    storage = await context.openReference(reference)
-    files.set(file, storage)
+  // For information, a header has something to tell; plain bytes have not.
+  if (context.inspect && isFlat(type)) {
+    return { extent: new ClosedExtent(sectors, notOpened(file, source)), label }
   }
-  const opened = await openStorage(line, storage, sparseContext(context))
-  if (opened.extent.size < sectors * SECTOR) {
-    throw corrupt(`is smaller than the ${sectors} sectors that the descriptor tells of`, storage.label)
+  const tolerated = sparseContext(context)
+  try {
+    const opened = await openStorage(line, await openFile(file, context, files), tolerated)
+    if (opened.extent.size >= sectors * SECTOR) return { ...opened, label }
+    throw corrupt(`is smaller than the ${sectors} sectors that the descriptor tells of`, label)
+  } catch (error) {
+    if (!tolerated.tolerant || !ImageError.is(error)) throw error
+    return { extent: new ClosedExtent(sectors, error), label }
   }
-  return { ...opened, label }
+}
+
+async function openFile(file: string, context: OpenContext, files: Map<string, Storage>): Promise<Storage> {
+  const known = files.get(file)
+  if (known !== undefined) return known
+  const storage = await context.openReference({ kind: 'extent', name: file })
+  files.set(file, storage)
+  return storage
+}
+
+/** Types of extents that stand in their files as they are. Technote, "The Extent Description". */
+function isFlat(type: string): boolean {
+  return type === 'FLAT' || type === 'VMFS'
+}
+
+function isKnown(type: string): boolean {
+  return isFlat(type) || type === 'SPARSE' || type === 'VMFSSPARSE' || type === 'SESPARSE'
 }
 
 async function openStorage(
@@ -124,24 +140,7 @@ export function sparseContext(context: OpenContext): SparseContext {
   }
 }
 
-/** An extent whose file was not opened. */
-class ClosedExtent implements Extent {
-  readonly size: number
-  readonly #name: string
-  readonly #source: string
-
-  constructor({ sectors, file }: ExtentLine, source: string) {
-    this.size = sectors * SECTOR
-    this.#name = file ?? ''
-    this.#source = source
-  }
-
-  lookup(): never {
-    throw notOpened(this.#name, this.#source)
-  }
-}
-
 /** Why nothing can be read of an image that was opened for information. */
-export function notOpened(name: string, source: string): Error {
+function notOpened(name: string, source: string): ImageError {
   return vmdkError('IMG_REFERENCE_DENIED', `extent ${JSON.stringify(name)} was not opened`, source)
 }

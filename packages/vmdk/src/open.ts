@@ -9,9 +9,10 @@ import {
 import { Descriptor, isDescriptor } from './descriptor.js'
 import { type ImageParts, VmdkDriver } from './driver.js'
 import { corrupt, truncated, unsupported, vmdkError } from './errors.js'
+import { ClosedExtent } from './extent.js'
 import { readBytes } from './grain-tables.js'
 import { MAX_DESCRIPTOR_BYTES, NO_PARENT, SECTOR } from './limits.js'
-import { type DiskExtent, notOpened, openExtents, sparseContext } from './open-extents.js'
+import { type DiskExtent, openExtents, sparseContext } from './open-extents.js'
 import { COWD_MAGIC, openCowd, openSparse, readSparseHeader } from './open-sparse.js'
 import { SESPARSE_MAGIC, SeSparseExtent } from './sesparse-extent.js'
 import { SPARSE_MAGIC, type SparseHeader } from './sparse-header.js'
@@ -102,8 +103,7 @@ async function openDescriptorFile(
   const lines = descriptor.extents()
   if (lines.length === 0) throw corrupt('the descriptor names no extent', label)
   const { extents, files } = await openExtents(lines, label, context)
-  const closed = context.inspect ? lines.find(({ file }) => file !== undefined)?.file : undefined
-  const unreadable = closed === undefined ? undefined : (notOpened(closed, label) as ImageError)
+  const closed = extents.map(({ extent }) => extent).find((extent) => extent instanceof ClosedExtent)
   return {
     storage,
     descriptor,
@@ -111,7 +111,7 @@ async function openDescriptorFile(
     createType,
     extents,
     files,
-    unreadable: unreadable ?? parentMissing(descriptor, label),
+    unreadable: (context.inspect ? closed?.error : undefined) ?? parentMissing(descriptor, label),
   }
 }
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
-import { writeFileSync } from 'node:fs'
+import { rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type CheckFinding, type CheckResult, createImage, type OpenOptions } from '@img/core'
+import { type CheckFinding, type CheckResult, createImage, ImageError, type OpenOptions } from '@img/core'
 import { describe, expect, it } from 'vitest'
 import { vmdk } from '../src/format.js'
 import { content } from './support/disks.js'
@@ -110,4 +110,64 @@ it('finds a broken chain, and records the parent as it is where that is asked fo
   const first = new Uint8Array(512)
   await image.read(0, first)
   expect(first.every((byte) => byte === 9)).toBe(true)
+})
+
+describe('extents that are not what they should be', () => {
+  const size = 5_000_192
+
+  async function disk(name: string, subformat: string): Promise<string> {
+    const target = new FileStorage(join(folder, name))
+    await createImage(vmdk, target, { size, options: { subformat }, references: beside })
+    await target.close()
+    return join(folder, name)
+  }
+
+  const cases: [string, string, string, (path: string) => void, RegExp][] = [
+    ['missing', 'twoGbMaxExtentSparse', 's001', (path) => rmSync(path), /missing-s001/],
+    ['gone', 'twoGbMaxExtentFlat', 'f001', (path) => rmSync(path), /gone-f001/],
+    ['cut', 'monolithicFlat', 'flat', (path) => truncateSync(path, 1_000_448), /ends 3999744 bytes before/],
+    [
+      'text',
+      'twoGbMaxExtentSparse',
+      's001',
+      (path) => writeFileSync(path, 'no extent'),
+      /ends inside its header/,
+    ],
+  ]
+  for (const [name, subformat, part, damage, pattern] of cases) {
+    it(`${name}: told of, and refused otherwise`, async () => {
+      const path = await disk(`${name}.vmdk`, subformat)
+      damage(join(folder, `${name}-${part}.vmdk`))
+      const { result, messages } = await run(path)
+      expect(messages.join('\n')).toMatch(pattern)
+      expect(result).toEqual({ checkErrors: 0, corruptions: 1, leaks: 0 })
+      const failed = await openPath(path).catch((error: unknown) => error)
+      expect(ImageError.is(failed)).toBe(true)
+      await using image = await openPath(path, { inspect: true })
+      expect((await image.info()).virtualSize).toBe(size)
+    })
+  }
+
+  it('denied: the check says that it cannot tell', async () => {
+    const path = await disk('denied.vmdk', 'twoGbMaxExtentSparse')
+    const { result, messages } = await run(path, undefined, { references: undefined })
+    expect(result).toEqual({ checkErrors: 1, corruptions: 0, leaks: 0 })
+    expect(messages[0]).toMatch(/not allowed/)
+  })
+
+  it('of which one is lost: the rest is there to be salvaged', async () => {
+    const path = join(folder, 'salvage.vmdk')
+    const text = `# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="custom"\n`
+    writeFileSync(path, `${text}RW 4 FLAT "here.bin" 0\nRW 4 FLAT "lost.bin" 0\nRW 4 ZERO\n`)
+    writeFileSync(join(folder, 'here.bin'), new Uint8Array(2048).fill(3))
+    await using image = await openPath(path, { salvage: true })
+    expect(image.size).toBe(12 * 512)
+    const bytes = new Uint8Array(2048)
+    await image.read(0, bytes)
+    expect(bytes.every((byte) => byte === 3)).toBe(true)
+    await image.read(4096, bytes)
+    expect(bytes.every((byte) => byte === 0)).toBe(true)
+    const failed = await image.read(2048, bytes).catch((error: unknown) => error)
+    expect(ImageError.is(failed, 'IMG_REFERENCE_MISSING')).toBe(true)
+  })
 })

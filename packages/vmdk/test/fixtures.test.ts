@@ -140,23 +140,30 @@ describe('fixtures', () => {
   describe('info', () => {
     for (const fixture of good.filter(({ info, truth }) => info?.json && !truth)) {
       it(fixture.file, async () => {
-        await using image = await open(fixture, { chain: false })
-        const info = await image.info()
-        const json = fixture.info?.json as Record<string, unknown>
-        expect(info.virtualSize).toBe(json['virtual-size'])
-        expect(info.clusterSize).toBe(json['cluster-size'])
-        expect(info.dirty).toBe(json['dirty-flag'])
-        expect(info.compressed).toBe(json.compressed)
-        expect(info.specific).toEqual((json['format-specific'] as { data: unknown }).data)
-        expect(info.backing?.name).toBe(json['backing-filename'])
-        expect(info.backing?.format).toBe(json['backing-filename-format'])
-      })
-      it(`${fixture.file}, without opening any other file`, async () => {
-        const inside: OpenOptions = {
-          inspect: true,
-          references: { open: () => Promise.reject(new Error('asked')) },
+        // For information alone as well as opened whole.
+        for (const inspect of [false, true]) {
+          const opened: string[] = []
+          const noted: ReferenceResolver = {
+            open(reference, ...rest) {
+              opened.push(reference.name)
+              return references.open(reference, ...rest)
+            },
+          }
+          await using image = await open(fixture, { chain: false, inspect, references: noted })
+          const info = await image.info()
+          const json = fixture.info?.json as Record<string, unknown>
+          expect(info.virtualSize).toBe(json['virtual-size'])
+          expect(info.clusterSize).toBe(json['cluster-size'])
+          expect(info.dirty).toBe(json['dirty-flag'])
+          expect(info.compressed).toBe(json.compressed)
+          expect(info.specific).toEqual((json['format-specific'] as { data: unknown }).data)
+          expect(info.backing?.name).toBe(json['backing-filename'])
+          expect(info.backing?.format).toBe(json['backing-filename-format'])
+          if (inspect) expect(opened.filter((name) => /-flat|-f0|vmdk-delta\d?\.vmdk/.test(name))).toEqual([])
         }
-        await using image = await open(fixture, inside)
+      })
+      it(`${fixture.file}, where no other file may be opened`, async () => {
+        await using image = await open(fixture, { inspect: true, references: undefined })
         expect((await image.info()).virtualSize).toBe(fixture.virtualSize)
       })
     }
