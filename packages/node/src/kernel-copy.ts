@@ -1,8 +1,9 @@
-import { type Batch, type ImageWriter, isPromise, isZero, type Storage } from '@img/core'
+import { type Batch, type ImageWriter, isPromise, isZero, type Placement, type Storage } from '@img/core'
 import { toImageError } from './errors.js'
 import { type FileHandle, fileHandleOf } from './file-handle.js'
 import type { FileStorage } from './file-storage.js'
-import { copyRange } from './native/index.js'
+import { copyRangeLater } from './native/index.js'
+import { RoomAhead } from './room-ahead.js'
 
 /** Clusters smaller than this are moved faster by reading and writing many at once. */
 const smallestUnit = 32 * 1024
@@ -10,9 +11,21 @@ const smallestUnit = 32 * 1024
 /** Bytes at the start of a cluster that tell of most clusters that they hold data. */
 const probeBytes = 4096
 
+/** Bytes that are copied at once: the other thread need not be called often, and does not wait long for the first. */
+const longestRun = 2 * 1024 * 1024
+
+/** A range to be copied. */
+interface Run {
+  readonly source: Storage
+  readonly from: number
+  readonly target: Placement['storage']
+  readonly to: number
+  length: number
+}
+
 /**
- * Copies data inside the kernel, which touches it once where reading and writing touches it twice. Of a cluster only the
- * start is looked at, and the rest where that is zero.
+ * Copies data inside the kernel, which touches it once where reading and writing touches it twice, in another thread. Of a
+ * cluster only the start is looked at, and the rest where that is zero.
  */
 export class KernelCopy {
   readonly #writer: ImageWriter
@@ -20,8 +33,10 @@ export class KernelCopy {
   readonly #probe = new Uint8Array(probeBytes)
   readonly #rest: Uint8Array
   readonly #handles = new Map<Storage, FileHandle | undefined>()
-  readonly #grown = new Set<FileStorage>()
+  readonly #targets = new Map<FileStorage, RoomAhead>()
   #possible: boolean
+  #run: Run | undefined
+  #underWay: Promise<void> | undefined
 
   /** @param keepZeros clusters of zeros are copied too */
   constructor(writer: ImageWriter, keepZeros: boolean) {
@@ -62,9 +77,22 @@ export class KernelCopy {
     return true
   }
 
-  /** Lets the targets know how large their files have become. */
-  close(): void {
-    for (const storage of this.#grown) storage.refreshSize()
+  /** Copies what was collected. @throws {ImageError} for what could not be copied. */
+  async flush(): Promise<void> {
+    await this.#start()
+    await this.#underWay
+  }
+
+  /**
+   * Ends the work of the other thread, and lets the targets know how large their files have become. To be called when all
+   * else is written.
+   */
+  async close(): Promise<void> {
+    await this.#underWay?.catch(() => undefined)
+    for (const [storage, room] of this.#targets) {
+      room.close()
+      storage.refreshSize()
+    }
   }
 
   #isZero(storage: Storage, offset: number, length: number): boolean {
@@ -81,30 +109,75 @@ export class KernelCopy {
     for (let at = 0; at < length; ) {
       const placed = this.#writer.place(offset + at, length - at)
       const room = isPromise(placed) ? await placed : placed
-      const done = this.#inKernel(source, hostOffset + at, room.storage, room.hostOffset, room.length)
-      if (done < room.length) {
-        const bytes = new Uint8Array(room.length - done)
-        await source.read(hostOffset + at + done, bytes)
-        await room.storage.write(room.hostOffset + done, bytes)
+      const { storage: target, hostOffset: to } = room
+      const from = hostOffset + at
+      const run = this.#run
+      if (
+        run?.source === source &&
+        run.target === target &&
+        run.from + run.length === from &&
+        run.to + run.length === to &&
+        run.length < longestRun
+      ) {
+        run.length += room.length
+      } else {
+        await this.#start()
+        this.#run = { source, from, target, to, length: room.length }
       }
       at += room.length
     }
   }
 
+  /** Has the run copied by another thread, when that is done with the one before. */
+  async #start(): Promise<void> {
+    const run = this.#run
+    this.#run = undefined
+    await this.#underWay
+    if (run === undefined) return
+    this.#underWay = this.#transfer(run)
+    // Whoever awaits it next has the error.
+    this.#underWay.catch(() => undefined)
+  }
+
+  async #transfer({ source, from, target, to, length }: Run): Promise<void> {
+    const done = await this.#inKernel(source, from, target, to, length)
+    const bytes = new Uint8Array(Math.min(length - done, this.#rest.length))
+    for (let at = done; at < length; ) {
+      const part = bytes.subarray(0, Math.min(bytes.length, length - at))
+      await source.read(from + at, part)
+      await target.write(to + at, part)
+      at += part.length
+    }
+  }
+
   /** Returns the bytes copied: less than `length` where the host cannot, or the source has ended. */
-  #inKernel(source: Storage, from: number, target: Storage, to: number, length: number): number {
+  async #inKernel(
+    source: Storage,
+    from: number,
+    target: Storage,
+    to: number,
+    length: number,
+  ): Promise<number> {
     const input = this.#handle(source)
     const output = this.#handle(target)
     if (!this.#possible || input === undefined || output?.base !== 0 || !('refreshSize' in target)) return 0
-    let result: ReturnType<typeof copyRange>
+    this.#room(target as FileStorage, output).before(to, length)
     try {
-      result = copyRange(input.fd, input.base + from, output.fd, to, length)
+      const result = await copyRangeLater(input.fd, input.base + from, output.fd, to, length)
+      if (result.unsupported) this.#possible = false
+      return result.copied
     } catch (error) {
       throw toImageError(error, { source: target.label, action: 'write to', offset: to })
     }
-    if (result.unsupported) this.#possible = false
-    this.#grown.add(target as FileStorage)
-    return result.copied
+  }
+
+  #room(target: FileStorage, { fd, path }: FileHandle): RoomAhead {
+    let room = this.#targets.get(target)
+    if (room === undefined) {
+      room = new RoomAhead(fd, path)
+      this.#targets.set(target, room)
+    }
+    return room
   }
 
   /** Regular files only; as a target, the whole of one. */

@@ -53,9 +53,13 @@ export const nodeMover: Mover = async (plan) => {
         due = performance.now() + turn
       }
     }
+    await kernel.flush()
   } finally {
-    kernel.close()
-    await buffers.close()
+    try {
+      await buffers.close()
+    } finally {
+      await kernel.close()
+    }
   }
 }
 

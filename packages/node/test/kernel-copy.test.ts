@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type BlockDevice, type Extent, type ImageWriter, memoryStorage, type Storage } from '@img/core'
 import { describe, expect, it } from 'vitest'
@@ -85,6 +85,17 @@ describe('copying whole clusters from file to file', () => {
       expect(total).toBe(clusterSize === unit ? unit * 5 + 1536 : unit * 3 + 512 * 3)
     },
   )
+
+  it('leaves no room reserved behind the data', async () => {
+    const [from, to] = [path(), path()]
+    writeFileSync(from, randomBytes(unit * 80))
+    writeFileSync(to, '')
+    await using source = await openFileStorage(from)
+    await using target = await openFileStorage(to, { writable: true })
+    await move(source, [whole(source)], packer(target, unit))
+    expect(readFileSync(to).equals(readFileSync(from))).toBe(true)
+    expect(statSync(to).blocks * 512).toBeLessThan(unit * 82)
+  })
 
   it('keeps the zeros where they are wanted', async () => {
     const [from, to] = [path(), path()]

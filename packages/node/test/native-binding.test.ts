@@ -12,7 +12,16 @@ afterEach(() => {
 describe('binding', () => {
   it.skipIf(!nativeHost)('binds every function on Linux (skipped on other hosts and without koffi)', () => {
     const libc = loadLibC()
-    const names = ['errno', 'lseek', 'fallocate', 'copyFileRange', 'ioctl', 'ioctlInt', 'fcntl']
+    const names = [
+      'errno',
+      'lseek',
+      'fallocate',
+      'copyFileRange',
+      'copyFileRangeLater',
+      'ioctl',
+      'ioctlInt',
+      'fcntl',
+    ]
     expect(Object.keys(libc ?? {})).toEqual(names)
     for (const [name, value] of Object.entries(libc ?? {})) expect(typeof value, name).toBe('function')
     expect(loadLibC()).toBe(libc)

@@ -3,7 +3,7 @@ import { closeSync, fstatSync, openSync, readFileSync, writeFileSync } from 'nod
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { cloneFile, cloneRange, copyRange } from '../src/native/index.js'
+import { cloneFile, cloneRange, copyRange, copyRangeLater } from '../src/native/index.js'
 import { nativeHost } from './support/host.js'
 import { temporaryDirectory } from './support/temp.js'
 
@@ -106,4 +106,38 @@ describe('cloneRange and cloneFile', () => {
     expect(results).toEqual([false, false, true])
     expect(bytes.equals(old)).toBe(true)
   })
+})
+
+describe('copyRangeLater', () => {
+  it.skipIf(!nativeHost)(
+    'copies in another thread, up to the end of the source (skipped without the binding)',
+    async () => {
+      const source = randomBytes(300_000)
+      writeFileSync(from, source)
+      writeFileSync(to, '')
+      const fdIn = openSync(from, 'r')
+      const fdOut = openSync(to, 'r+')
+      try {
+        const both = [
+          copyRangeLater(fdIn, 0, fdOut, 0, 200_000),
+          copyRangeLater(fdIn, 200_000, fdOut, 200_000, 200_000),
+        ]
+        expect(await Promise.all(both)).toEqual([
+          { copied: 200_000, unsupported: false },
+          { copied: 100_000, unsupported: false },
+        ])
+        expect(readFileSync(to).equals(source)).toBe(true)
+        closeSync(openSync(to, 'w'))
+        const readOnly = openSync(to, 'r')
+        await expect(copyRangeLater(fdIn, 0, readOnly, 0, 1000)).resolves.toEqual({
+          copied: 0,
+          unsupported: true,
+        })
+        closeSync(readOnly)
+      } finally {
+        closeSync(fdIn)
+        closeSync(fdOut)
+      }
+    },
+  )
 })

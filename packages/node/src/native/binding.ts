@@ -26,6 +26,16 @@ export interface LibC {
         length: number,
       ) => number)
     | undefined
+  /** The same in another thread. It has no `errno`: where it fails, the call is to be made again by the other. */
+  readonly copyFileRangeLater:
+    | ((
+        fdIn: number,
+        inOffset: BigInt64Array,
+        fdOut: number,
+        outOffset: BigInt64Array,
+        length: number,
+      ) => Promise<number>)
+    | undefined
   readonly ioctl: ((fd: number, request: number, argument: Uint8Array) => number) | undefined
   /** `ioctl` whose argument is an int instead of a pointer. */
   readonly ioctlInt: ((fd: number, request: number, argument: number) => number) | undefined
@@ -34,8 +44,14 @@ export interface LibC {
 
 /** The part of koffi's interface that is used; koffi is optional, so its own types may be missing. */
 interface Koffi {
-  load(path: null): { func(prototype: string): (...args: unknown[]) => unknown }
+  load(path: null): { func(prototype: string): unknown }
   errno(): number
+}
+
+interface NativeFunction {
+  (...args: unknown[]): number
+  /** The last argument is called with an error or null, and the result. */
+  async(...args: unknown[]): void
 }
 
 let cached: { readonly libc: LibC | undefined } | undefined
@@ -74,9 +90,9 @@ function bind(): LibC | undefined {
 function bindWith(koffi: Koffi): LibC {
   // The running program itself: glibc or musl, whichever Node is linked with.
   const library = koffi.load(null)
-  const find = (prototype: string): ((...args: unknown[]) => number) | undefined => {
+  const find = (prototype: string): NativeFunction | undefined => {
     try {
-      return library.func(prototype) as (...args: unknown[]) => number
+      return library.func(prototype) as NativeFunction
     } catch {
       return undefined
     }
@@ -93,6 +109,12 @@ function bindWith(koffi: Koffi): LibC {
     copyFileRange:
       copy &&
       ((fdIn, inOffset, fdOut, outOffset, length) => copy(fdIn, inOffset, fdOut, outOffset, length, 0)),
+    copyFileRangeLater:
+      copy &&
+      ((...range) =>
+        new Promise((done) => {
+          copy.async(...range, 0, (error: unknown, count: number) => done(error ? -1 : count))
+        })),
     ioctl: ioctl && ((fd, request, argument) => ioctl(fd, request, 'void *', argument)),
     ioctlInt: ioctl && ((fd, request, argument) => ioctl(fd, request, 'int', argument)),
     fcntl: fcntl && ((fd, command, argument) => fcntl(fd, command, 'void *', argument)),

@@ -64,6 +64,28 @@ export function copyRange(
 }
 
 /**
+ * {@link copyRange} in another thread. The files must stay open until it is done.
+ * @throws {SystemError} ENOSPC, EFBIG, EIO, …
+ */
+export async function copyRangeLater(
+  fdIn: number,
+  inOffset: number,
+  fdOut: number,
+  outOffset: number,
+  length: number,
+  options?: NativeOptions,
+): Promise<CopyRangeResult> {
+  const later = loadLibC(options)?.copyFileRangeLater
+  const from = new BigInt64Array([BigInt(inOffset)])
+  const to = new BigInt64Array([BigInt(outOffset)])
+  const copied = Math.max(0, (await later?.(fdIn, from, fdOut, to, length)) ?? 0)
+  if (copied === length) return { copied, unsupported: false }
+  // Cut short, or failed: this tells why.
+  const rest = copyRange(fdIn, inOffset + copied, fdOut, outOffset + copied, length - copied, options)
+  return { ...rest, copied: copied + rest.copied }
+}
+
+/**
  * Makes a range of one file share the blocks of a range of another (reflink): `ioctl(FICLONERANGE)`. Offsets and
  * length must be multiples of the file system's block size, but for a range that ends at the source's end.
  * @returns false, and nothing is changed, where the host cannot do that.

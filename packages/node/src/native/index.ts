@@ -1,6 +1,6 @@
 export { type LibC, loadLibC, mayBind, type NativeOptions } from './binding.js'
 export { blockDeviceSize, isBlockDevice, isReadOnlyDevice, logicalBlockSize } from './blockdev.js'
-export { type CopyRangeResult, cloneFile, cloneRange, copyRange } from './copy-range.js'
+export { type CopyRangeResult, cloneFile, cloneRange, copyRange, copyRangeLater } from './copy-range.js'
 export type { SystemError } from './errno.js'
 export { type FileExtent, fileExtentAt, fileExtents, nextData, nextHole, type SeekResult } from './holes.js'
 export {
@@ -11,6 +11,12 @@ export {
   type LockPermission,
   lockImage,
 } from './locks.js'
-export { type PreallocateMode, type PreallocateOptions, preallocate, preallocateSync } from './preallocate.js'
+export {
+  type PreallocateMode,
+  type PreallocateOptions,
+  preallocate,
+  preallocateSync,
+  reserveAhead,
+} from './preallocate.js'
 export { imageLocksExist } from './proc-locks.js'
 export { discardRange, punchHole, type ZeroMethod, type ZeroRangeOptions, zeroRange } from './punch.js'

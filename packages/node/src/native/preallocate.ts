@@ -2,6 +2,7 @@ import { fstatSync, fsyncSync, ftruncateSync, readSync } from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { writeFullySync } from '../descriptor-io.js'
 import { loadLibC, type NativeOptions } from './binding.js'
+import { FALLOC_FL_KEEP_SIZE } from './constants.js'
 import { isInterrupted, isUnsupported, systemError } from './errno.js'
 import { writeZeros, zeroBlockSize } from './zeros.js'
 
@@ -117,4 +118,13 @@ function materialise(fd: number, offset: number, length: number, oldSize: number
     }
   }
   writeZeros(fd, offset + kept, length - kept)
+}
+
+/**
+ * Reserves blocks for a range of a regular file without changing its size or content: `fallocate(KEEP_SIZE)`. A
+ * favour to the writes that follow, never a promise.
+ * @returns false where that was not possible, for lack of room too.
+ */
+export function reserveAhead(fd: number, offset: number, length: number, options?: NativeOptions): boolean {
+  return loadLibC(options)?.fallocate?.(fd, FALLOC_FL_KEEP_SIZE, offset, length) === 0
 }

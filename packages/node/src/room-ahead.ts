@@ -1,0 +1,59 @@
+import { fstatSync, ftruncateSync, statfsSync } from 'node:fs'
+import { reserveAhead } from './native/index.js'
+
+/** Reserved at once, in bytes: at most as much as was written before it, so that a small file gets little. */
+const largest = 64 * 1024 * 1024
+
+/** A gap in what is written that will be filled later: metadata, placed between the data. */
+const smallGap = 1024 * 1024
+
+/** Where room reserved ahead makes writing cheaper by a quarter: ext4 need not account for each block then. */
+const ext4 = 0xef53
+
+/** Keeps room reserved ahead of a file that is written from front to back, and gives back what was not used of it. */
+export class RoomAhead {
+  readonly #fd: number
+  #possible: boolean
+  #used = false
+  #start = 0
+  #end = 0
+  #reserved = 0
+
+  /** @param path of the file that `fd` is open on */
+  constructor(fd: number, path: string) {
+    this.#fd = fd
+    this.#possible = isExt4(path)
+  }
+
+  /** To be called before a range is written. */
+  before(offset: number, length: number): void {
+    if (!this.#possible) return
+    if (this.#end === 0) this.#start = this.#end = this.#reserved = offset
+    // Not packed one behind the other: what is reserved could stay between the data.
+    if (offset < this.#end || offset > this.#end + smallGap) {
+      this.#possible = false
+      return
+    }
+    this.#end = offset + length
+    const written = this.#end - this.#start
+    if (this.#end <= this.#reserved || written < smallGap) return
+    const room = Math.max(length, Math.min(largest, written))
+    this.#possible = reserveAhead(this.#fd, offset, room)
+    this.#reserved = offset + room
+    this.#used = true
+  }
+
+  /** Gives back what lies past the end of the file. All that was written must have arrived. */
+  close(): void {
+    // To the size that it has: that frees the blocks past it.
+    if (this.#used) ftruncateSync(this.#fd, fstatSync(this.#fd).size)
+  }
+}
+
+function isExt4(path: string): boolean {
+  try {
+    return statfsSync(path).type === ext4
+  } catch {
+    return false
+  }
+}
