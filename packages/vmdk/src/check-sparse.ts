@@ -39,7 +39,7 @@ export async function checkSparse(
 
 /** True where an image open for writing could be mended; told also where it is not. */
 function isRepairable({ sparse, line }: DiskExtent): boolean {
-  return sparse !== undefined && sparse.header.version <= 2 && line.access === 'RW'
+  return sparse !== undefined && line.access === 'RW'
 }
 
 class SparseChecker {

@@ -51,8 +51,9 @@ export async function compactSparse(
   const filled = moved > 0 ? (last + 1) * grainSectors : 0
   const end = Math.max(metadataEnd, kept, filled)
   if (end * SECTOR < file.size) await file.truncate(end * SECTOR, options)
-  await file.flush(options)
   extent.setEnd(end)
+  if (extent.tellsEnd) await extent.writeHeader({}, options)
+  await file.flush(options)
   options.onProgress?.({ done: total, total })
 }
 

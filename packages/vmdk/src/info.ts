@@ -10,13 +10,13 @@ export function describeImage(
   createType: string,
   extents: readonly DiskExtent[],
 ): FormatInfo {
-  const shown = extents.map(({ extent, line, size, label, sparse }) => ({
+  const shown = extents.map(({ extent, line, size, label }) => ({
     ...(extent.compressed === true && { compressed: true }),
     'virtual-size': size,
     filename: label ?? '',
     ...(extent.grainSize !== undefined && { 'cluster-size': extent.grainSize }),
     // As in QEMU: nothing for the image's own file.
-    format: sparse !== undefined && label === source ? '' : line.type,
+    format: line.type === 'SPARSE' && label === source ? '' : line.type,
   }))
   const sizes = new Set(extents.map(({ extent }) => extent.grainSize))
   const [size] = sizes
@@ -49,7 +49,7 @@ function descriptorExtra(
   }
   const access = extents.map(({ line }) => line.access)
   if (access.some((word) => word !== 'RW')) extra['extent-access'] = access
-  const version = extents.find(({ sparse }) => sparse)?.sparse?.header.version
+  const version = extents.find(({ line, sparse }) => line.type === 'SPARSE' && sparse)?.sparse?.header.version
   if (version !== undefined) extra['sparse-version'] = version
   return extra
 }

@@ -3,7 +3,8 @@ import type { ExtentLine } from './descriptor.js'
 import { corrupt, unsupported, vmdkError } from './errors.js'
 import { ClosedExtent, type Extent, FlatExtent, NoAccessExtent, ZeroExtent } from './extent.js'
 import { SECTOR } from './limits.js'
-import { type OpenedSparse, openCowd, openSparse, type SparseContext } from './open-sparse.js'
+import { openCowd } from './open-cowd.js'
+import { type OpenedSparse, openSparse, type SparseContext } from './open-sparse.js'
 import { SeSparseExtent } from './sesparse-extent.js'
 
 /** One extent of a disk with what stands for it in the descriptor. */
@@ -16,7 +17,7 @@ export interface DiskExtent {
   readonly line: ExtentLine
   /** Label of the file; absent for ZERO. */
   readonly label?: string | undefined
-  /** Its header and directories; absent where it is no hosted sparse extent. */
+  /** Its header and directories; absent where it has none, or those of seSparse. */
   readonly sparse?: OpenedSparse | undefined
 }
 
@@ -107,12 +108,11 @@ async function openStorage(
   context: SparseContext,
 ): Promise<Pick<DiskExtent, 'extent' | 'sparse'>> {
   switch (line.type) {
-    case 'SPARSE': {
-      const sparse = await openSparse(storage, context)
+    case 'SPARSE':
+    case 'VMFSSPARSE': {
+      const sparse = await (line.type === 'SPARSE' ? openSparse : openCowd)(storage, context)
       return { extent: sparse.extent, sparse }
     }
-    case 'VMFSSPARSE':
-      return { extent: await openCowd(storage, context) }
     case 'SESPARSE':
       return { extent: await SeSparseExtent.open(storage, context) }
     default: {

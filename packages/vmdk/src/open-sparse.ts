@@ -1,7 +1,8 @@
-import { divideUp, type IoOptions, isPowerOfTwo, type Storage, viewOf } from '@img/core'
-import { corrupt, truncated, unsupported } from './errors.js'
+import { type IoOptions, type Storage, viewOf } from '@img/core'
+import type { CowdHeader } from './cowd-header.js'
+import { corrupt, truncated } from './errors.js'
 import { decodeEntries, readBytes } from './grain-tables.js'
-import { MAX_GRAIN_SECTORS, SECTOR } from './limits.js'
+import { SECTOR } from './limits.js'
 import { SparseExtent, type SparseShape } from './sparse-extent.js'
 import {
   directoryEntries,
@@ -13,10 +14,6 @@ import {
   tableSectors,
 } from './sparse-header.js'
 
-/** "COWD", as a big-endian number. */
-export const COWD_MAGIC = 0x434f_5744
-const COWD_GTES = 4096
-
 /** How an extent is opened. */
 export interface SparseContext extends IoOptions {
   /** Damage costs only what it hits. */
@@ -24,11 +21,13 @@ export interface SparseContext extends IoOptions {
   warn(message: string): void
 }
 
-/** A hosted sparse extent, opened. */
+/** A sparse extent with grain tables of 32-bit entries, opened. */
 export interface OpenedSparse {
   readonly extent: SparseExtent
-  /** As it counts: the footer's where there is one. */
+  /** As it counts: the footer's where there is one; what it comes to where the header is of ESX. */
   readonly header: SparseHeader
+  /** What the header of ESX ("COWD") tells beside that; absent for hosted extents. */
+  readonly cowd?: CowdHeader | undefined
   /** The two directories as they stand; undefined where there is none, or none that can be read. */
   readonly primary: Uint32Array | undefined
   readonly redundant: Uint32Array | undefined
@@ -84,7 +83,7 @@ export async function openSparse(storage: Storage, context: SparseContext): Prom
 }
 
 /** A directory; undefined where it does not fit the file. */
-async function readDirectory(
+export async function readDirectory(
   storage: Storage,
   sector: number,
   entries: number,
@@ -95,7 +94,7 @@ async function readDirectory(
   return decodeEntries(await readBytes(storage, sector * SECTOR, entries * 4, options))
 }
 
-function chooseDirectory(
+export function chooseDirectory(
   storage: Storage,
   header: SparseHeader,
   primary: Uint32Array | undefined,
@@ -123,50 +122,4 @@ function chooseDirectory(
   }
   if (repaired) context.warn(`${label}: the grain directory is damaged; its redundant copy is used`)
   return chosen
-}
-
-/**
- * Opens a copy-on-write extent of ESX ("COWD", vmfsSparse). Specification: VMware Virtual Disk Format 5.0, "ESX Server Sparse
- * Extents"; libvmdk, "COWD sparse file header".
- * @throws {ImageError} IMG_CORRUPT, IMG_TRUNCATED, IMG_UNSUPPORTED.
- */
-export async function openCowd(storage: Storage, context: SparseContext): Promise<SparseExtent> {
-  const { label, size } = storage
-  if (size < 4 * SECTOR) throw truncated('ends inside its header', label, size)
-  const view = viewOf(await readBytes(storage, 0, SECTOR, context))
-  if (view.getUint32(0) !== COWD_MAGIC) throw corrupt('no COWD header where one must be', label, 0)
-  const version = view.getUint32(4, true)
-  if (version !== 1) throw unsupported(`is of COWD version ${version}`, label, 4)
-  const capacity = view.getUint32(12, true)
-  const grainSectors = view.getUint32(16, true)
-  const gdOffset = view.getUint32(20, true)
-  const gdEntries = view.getUint32(24, true)
-  if (!isPowerOfTwo(grainSectors) || grainSectors > MAX_GRAIN_SECTORS) {
-    throw corrupt(`grain size ${grainSectors} sectors`, label, 16)
-  }
-  const entries = divideUp(capacity, grainSectors * COWD_GTES)
-  if (entries > gdEntries)
-    throw corrupt(`${gdEntries} grain tables cannot map ${capacity} sectors`, label, 24)
-  const directory = await readDirectory(storage, gdOffset, entries, context)
-  if (directory === undefined)
-    throw truncated('has no grain directory inside the file', label, gdOffset * SECTOR)
-  const room = Math.floor(size / SECTOR) - (COWD_GTES * 4) / SECTOR
-  for (const [index, sector] of directory.entries()) {
-    if (sector > room && !context.tolerant) {
-      throw truncated(`ends before grain table ${index} at sector ${sector}`, label, sector * SECTOR)
-    }
-  }
-  return new SparseExtent(
-    storage,
-    {
-      capacity,
-      grainSectors,
-      gtesPerGt: COWD_GTES,
-      overhead: 4,
-      zeroedGrains: false,
-      compressed: false,
-      markers: false,
-    },
-    directory,
-  )
 }

@@ -6,14 +6,16 @@ import {
   type Storage,
   viewOf,
 } from '@img/core'
+import { COWD_MAGIC } from './cowd-header.js'
 import { Descriptor, isDescriptor } from './descriptor.js'
 import { type ImageParts, VmdkDriver } from './driver.js'
 import { corrupt, truncated, unsupported, vmdkError } from './errors.js'
 import { ClosedExtent } from './extent.js'
 import { readBytes } from './grain-tables.js'
 import { MAX_DESCRIPTOR_BYTES, NO_PARENT, SECTOR } from './limits.js'
+import { openCowd } from './open-cowd.js'
 import { type DiskExtent, openExtents, sparseContext } from './open-extents.js'
-import { COWD_MAGIC, openCowd, openSparse, readSparseHeader } from './open-sparse.js'
+import { type OpenedSparse, openSparse, readSparseHeader } from './open-sparse.js'
 import { SESPARSE_MAGIC, SeSparseExtent } from './sesparse-extent.js'
 import { SPARSE_MAGIC, type SparseHeader } from './sparse-header.js'
 
@@ -67,14 +69,10 @@ async function openParts(storage: Storage, context: OpenContext): Promise<ImageP
       return openSparseFile(storage, context)
     case 'descriptor':
       return openDescriptorFile(storage, await readDescriptorFile(storage, context), context)
-    case 'cowd':
-      return alone(
-        storage,
-        'vmfsSparse',
-        'VMFSSPARSE',
-        await openCowd(storage, sparseContext(context)),
-        context,
-      )
+    case 'cowd': {
+      const sparse = await openCowd(storage, sparseContext(context))
+      return alone(storage, 'vmfsSparse', 'VMFSSPARSE', sparse.extent, context, sparse)
+    }
     case 'sesparse':
       return alone(storage, 'seSparse', 'SESPARSE', await SeSparseExtent.open(storage, context), context)
     default:
@@ -209,6 +207,7 @@ function alone(
   type: string,
   extent: DiskExtent['extent'],
   context: OpenContext,
+  sparse?: OpenedSparse,
 ): ImageParts {
   context.warn(`${storage.label}: one extent of a disk, opened without the disk's descriptor`)
   const line = { access: 'RW', sectors: extent.size / SECTOR, type, startSector: 0 } as const
@@ -217,7 +216,7 @@ function alone(
     descriptor: undefined,
     descriptorPlace: { offset: 0, room: 0 },
     createType,
-    extents: [{ offset: 0, size: extent.size, extent, line, label: storage.label }],
+    extents: [{ offset: 0, size: extent.size, extent, line, label: storage.label, sparse }],
     files: [],
   }
 }

@@ -96,6 +96,9 @@ async function resizeSparse(extent: WritableSparse, capacity: number, options: I
   const file = writable(extent.storage)
   const { header, grainSize } = extent
   const size = capacity * SECTOR
+  if (extent.tellsEnd && capacity >= 2 ** 32) {
+    throw vmdkError('IMG_UNSUPPORTED_SIZE', 'an extent of ESX cannot be larger than 2 TiB', file.label)
+  }
   if (size < extent.size) {
     // Nothing of what is cut off may show when the disk grows again.
     const first = alignUp(size, grainSize)

@@ -23,16 +23,36 @@ import { WritableSparse, writable } from './write-sparse.js'
  */
 export async function openWritable(parts: ImageParts, context: OpenContext): Promise<Driver> {
   if (!context.writable) return new VmdkDriver(parts, context)
+  if (!context.repair) checkWritable(parts)
   const extents = parts.extents.map((part) => writableExtent(part, context))
   if (!context.repair) checkAlignment(extents, parts.storage.label)
   return new WritableDriver({ ...parts, extents }, context)
+}
+
+/**
+ * What others know of the disk must not go wrong behind their backs: deltas by its content id, backups by the map of changes
+ * that version 3 brought.
+ */
+function checkWritable({ descriptor, storage }: ImageParts): void {
+  if (descriptor === undefined) {
+    const hint = 'open the descriptor that names it'
+    throw unsupported('one extent of a disk can only be read', storage.label, undefined, hint)
+  }
+  const tracked = descriptor.get('changeTrackPath') ?? ''
+  if (tracked === '') return
+  throw unsupported(
+    `changes of the disk are tracked in ${JSON.stringify(tracked)}, which would miss some`,
+    storage.label,
+    undefined,
+    'turn changed block tracking off, or convert it',
+  )
 }
 
 function writableExtent(part: DiskExtent, context: OpenContext): DiskExtent {
   const { sparse, extent, line } = part
   if (line.access !== 'RW' || line.type === 'ZERO') return part
   // To be repaired only what can be: the rest is looked at.
-  const fixed = sparse?.extent.compressed === true || (sparse?.header.version ?? 1) > 2
+  const fixed = sparse?.extent.compressed === true
   if (context.repair && (fixed || (!sparse && !(extent instanceof FlatExtent)))) return part
   if (sparse) return { ...part, extent: new WritableSparse(sparse, context) }
   if (extent instanceof FlatExtent) {

@@ -9,12 +9,13 @@ import {
   type Storage,
   type WritableStorage,
 } from '@img/core'
+import { type CowdHeader, serialiseCowdHeader } from './cowd-header.js'
 import { corrupt, unsupported, vmdkError } from './errors.js'
 import { andThen, encodeEntries } from './grain-tables.js'
 import { SECTOR } from './limits.js'
 import type { OpenedSparse } from './open-sparse.js'
 import { GTE_ZEROED, SparseExtent } from './sparse-extent.js'
-import { type SparseHeader, serialiseSparseHeader, tableSectors } from './sparse-header.js'
+import { directoryEntries, type SparseHeader, serialiseSparseHeader, tableSectors } from './sparse-header.js'
 
 /** Entries in a sector of a grain table. */
 const SECTOR_ENTRIES = SECTOR / 4
@@ -28,13 +29,14 @@ export function writable(storage: Storage): WritableStorage {
 }
 
 /**
- * A hosted sparse extent that is changed in place. New grains go to the end of the file, or where grains were given up before.
+ * A sparse extent, hosted or of ESX ("COWD"), that is changed in place. New grains go to the end of the file, or where grains were given up before.
  * Table entries stay in memory until `flush`: data first, then, once that is safe, both copies of what maps it.
  */
 export class WritableSparse extends SparseExtent {
   readonly #file: WritableStorage
   readonly #context: Pick<OpenContext, 'readsEnded'>
   #header: SparseHeader
+  #cowd: CowdHeader | undefined
   #redundant: Uint32Array | undefined
   /** Tables with entries that are not written yet, by index. */
   readonly #changedTables = new Map<number, Uint32Array>()
@@ -50,7 +52,7 @@ export class WritableSparse extends SparseExtent {
   readonly storedPrimary: Uint32Array | undefined
 
   constructor(opened: OpenedSparse, context: Pick<OpenContext, 'readsEnded' | 'repair'>) {
-    const { extent, header, primary, redundant } = opened
+    const { extent, header, cowd, primary, redundant } = opened
     super(extent.storage, extent.shape, extent.directory)
     const { label } = extent.storage
     if (extent.shape.compressed) {
@@ -58,14 +60,6 @@ export class WritableSparse extends SparseExtent {
         'a streamOptimized disk cannot be written in place',
         label,
         undefined,
-        'convert it first',
-      )
-    }
-    if (header.version > 2) {
-      throw unsupported(
-        'version 3 tracks which blocks change, which is not supported: it can only be read',
-        label,
-        4,
         'convert it first',
       )
     }
@@ -84,8 +78,10 @@ export class WritableSparse extends SparseExtent {
     this.#file = writable(extent.storage)
     this.#context = context
     this.#header = header
+    this.#cowd = cowd
     this.#redundant = redundant
-    this.#next = alignUp(divideUp(extent.storage.size, SECTOR), header.grainSectors)
+    const end = Math.max(divideUp(extent.storage.size, SECTOR), cowd?.freeSector ?? 0)
+    this.#next = alignUp(end, header.grainSectors)
   }
 
   get header(): SparseHeader {
@@ -166,6 +162,7 @@ export class WritableSparse extends SparseExtent {
     this.#next = alignUp(first + copies * sectors, this.shape.grainSectors)
     for (let copy = 0; copy < copies; copy++)
       await file.write((first + copy * sectors) * SECTOR, empty, options)
+    await this.#tellEnd(options)
     await file.flush(options)
     if (this.#redundant) this.#redundant[index] = first + sectors
     this.directory[index] = first
@@ -210,6 +207,7 @@ export class WritableSparse extends SparseExtent {
   async flush(options?: IoOptions): Promise<void> {
     const file = this.#file
     if (this.#changed.size > 0) {
+      await this.#tellEnd(options)
       await file.flush(options)
       const sectors = tableSectors(this.shape)
       const changed = [...this.#changed].sort((a, b) => a - b)
@@ -307,8 +305,20 @@ export class WritableSparse extends SparseExtent {
 
   /** Writes a changed header, in one sector. The caller has flushed what it refers to. */
   async writeHeader(change: Partial<SparseHeader>, options?: IoOptions): Promise<void> {
-    this.#header = { ...this.#header, ...change }
-    await this.#file.write(0, serialiseSparseHeader(this.#header), options)
+    const header = { ...this.#header, ...change }
+    this.#header = header
+    if (this.#cowd) {
+      const room = change.gdOffset === undefined ? this.#cowd.directoryEntries : 0
+      const entries = Math.max(directoryEntries(header), room)
+      this.#cowd = { ...this.#cowd, directoryEntries: entries, freeSector: this.#next }
+    }
+    const bytes = this.#cowd ? serialiseCowdHeader(header, this.#cowd) : serialiseSparseHeader(header)
+    await this.#file.write(0, bytes, options)
+  }
+
+  /** ESX puts grains where its header says that free room begins: told before anything refers to what was taken. */
+  async #tellEnd(options?: IoOptions): Promise<void> {
+    if (this.#cowd && this.#cowd.freeSector < this.#next) await this.writeHeader({}, options)
   }
 
   /** Takes sectors at the end of the file, aligned to a grain. */
@@ -326,6 +336,11 @@ export class WritableSparse extends SparseExtent {
     this.size = capacity * SECTOR
     this.directory = directory
     this.#redundant = redundant ?? this.#redundant?.slice(0, directory.length)
+  }
+
+  /** The header tells where free room begins: it is of ESX. */
+  get tellsEnd(): boolean {
+    return this.#cowd !== undefined
   }
 
   /** The second directory, where there is one. */
