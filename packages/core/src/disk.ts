@@ -12,6 +12,7 @@ import type { CheckOptions, CheckResult } from './check.js'
 import type { ClusterZeroOptions } from './cluster.js'
 import { diskBitmaps } from './disk-bitmaps.js'
 import { diskSnapshots, OpenSnapshots } from './disk-snapshots.js'
+import { diskVolumes } from './disk-volumes.js'
 import { ImageError } from './errors.js'
 import type { CompactOptions, Driver, Format, Reference } from './format.js'
 import type { CompressedWriteOptions, DiskImage, ImageInfo } from './image.js'
@@ -21,6 +22,7 @@ import { noSecret } from './secret.js'
 import type { SnapshotStore } from './snapshot.js'
 import { asyncDispose } from './storage/dispose.js'
 import type { IoOptions, Storage } from './storage.js'
+import type { VolumeStore } from './volumes.js'
 import { isZero } from './zero.js'
 
 /** What a disk is made of. */
@@ -49,6 +51,7 @@ export class Disk implements DiskImage, Layer {
   readonly blockSize = 512
   readonly snapshots?: SnapshotStore<DiskImage>
   readonly bitmaps?: BitmapStore
+  readonly volumes?: VolumeStore
   readonly write?: (offset: number, bytes: Uint8Array, options?: IoOptions) => Promise<void>
   readonly writeZeroes?: (offset: number, length: number, options?: ClusterZeroOptions) => Promise<void>
   readonly discard?: (offset: number, length: number, options?: IoOptions) => Promise<void>
@@ -87,7 +90,14 @@ export class Disk implements DiskImage, Layer {
     this.#readers = whole ? whole.#readers : (parts.readers ?? new Readers())
     this.#opened = whole ? whole.#opened : new OpenSnapshots(this.storage.label)
     this.#onClose = parts.onClose
-    const { map, snapshots, bitmaps, resize, check, amend, compact, setBacking, empty } = parts.driver
+    const { map, snapshots, bitmaps, volumes, resize, check, amend, compact, setBacking, empty } =
+      parts.driver
+    if (volumes) {
+      this.volumes = diskVolumes(volumes, parts.writable === true, (options, task) => {
+        this.#assertOpen()
+        return this.#inOrder(options, task)
+      })
+    }
     if (bitmaps) {
       this.bitmaps = diskBitmaps(bitmaps, {
         look: (options, task) => {

@@ -11,6 +11,7 @@ import type { OptionSpecs, ValuesOf } from './options.js'
 import type { SecretSource } from './secret.js'
 import type { SnapshotStore } from './snapshot.js'
 import type { ForwardSink, IoOptions, Storage, WritableStorage } from './storage.js'
+import type { VolumeStore } from './volumes.js'
 
 /** Bytes that stand at a place in every file of a format. */
 export interface Magic {
@@ -92,6 +93,8 @@ export interface Driver {
   info(options?: IoOptions): MaybePromise<FormatInfo>
   readonly snapshots?: SnapshotStore<Driver> | undefined
   readonly bitmaps?: BitmapStore | undefined
+  /** The group of volumes that it is one of (LVM); there, too, where no single volume was opened. */
+  readonly volumes?: VolumeStore | undefined
   /**
    * Where this disk may read differently from another, told from metadata alone: what is left out reads the same, as far as
    * both reach. Ascending, not overlapping, in bytes of the guest; content need not be looked at, so what was written with the
@@ -177,6 +180,13 @@ export interface OpenContext extends IoOptions {
    * @throws {ImageError} IMG_REFERENCE_DENIED, IMG_REFERENCE_MISSING.
    */
   openReference(reference: Reference): Promise<Storage>
+  /**
+   * Opens the image that is in a part of this one's bytes (a disk in an OVA), read-only, whatever its format: probed where none
+   * is named, and never guessed to be raw. It may refer to no file, nor hold an image itself. Whoever asked closes it, and with
+   * it the storage; where it cannot be opened, that is closed already.
+   * @throws {ImageError} as `openImage`.
+   */
+  openInside(storage: Storage, format?: string): Promise<DiskImage>
   /**
    * The bytes of a secret (a passphrase, as UTF-8), by the id that an option such as `encrypt.key-secret` names; of the
    * image's own where there is no id.
@@ -361,6 +371,17 @@ export interface Format {
   readStream?(input: AsyncIterable<Uint8Array>, options: IoOptions & { label: string }): Promise<StreamReader>
   /** Tells the size of the file that a new image would take, without making it. */
   measure?(spec: MeasureSpec): Promise<Measurement>
+  /** Options of `createGroup`. Present with it. */
+  readonly groupOptions?: OptionSpecs | undefined
+  /**
+   * Makes an empty group of volumes on disks that have their size and hold zeros. Flushes them.
+   * @throws {ImageError} IMG_BAD_OPTION, IMG_UNSUPPORTED_SIZE.
+   */
+  createGroup?(
+    disks: readonly WritableStorage[],
+    options: Readonly<Record<string, unknown>>,
+    context?: IoOptions,
+  ): Promise<void>
 }
 
 /** Preallocation modes in qemu-img's order, for option specs. */

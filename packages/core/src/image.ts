@@ -6,6 +6,7 @@ import type { ImageError } from './errors.js'
 import type { CompactOptions, Compress, Driver, Format, FormatInfo, Reference } from './format.js'
 import type { SnapshotInfo, SnapshotStore } from './snapshot.js'
 import type { IoOptions, Storage } from './storage.js'
+import type { VolumeStore } from './volumes.js'
 
 /** Options of {@link DiskImage.writeCompressed}. */
 export interface CompressedWriteOptions extends IoOptions {
@@ -47,6 +48,8 @@ export interface DiskImage extends BlockDevice {
   readonly snapshots?: SnapshotStore<DiskImage> | undefined
   /** Present where the format has persistent dirty bitmaps. */
   readonly bitmaps?: BitmapStore | undefined
+  /** Present where the format has volumes in groups (LVM). */
+  readonly volumes?: VolumeStore | undefined
   /**
    * Looks for damage in this image (not in its backing file) and, where asked, repairs it. Present where the format can.
    * @throws {ImageError} IMG_READ_ONLY where repair is asked of an image not open for writing.
