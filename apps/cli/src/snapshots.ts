@@ -33,7 +33,8 @@ export async function openSnapshot(image: DiskImage, parameter: string | undefin
   }
 }
 
-async function findAndOpen(image: DiskImage, parameter: string): Promise<DiskImage> {
+/** The snapshot that `-l` names, as {@link openSnapshot} takes it. Closing it leaves the image open. @throws {Failure} */
+export async function findAndOpen(image: DiskImage, parameter: string): Promise<DiskImage> {
   const { id, name, either } = parseSnapshot(parameter)
   const { snapshots } = image
   if (snapshots === undefined) {

@@ -68,8 +68,6 @@ export { type BitmapImage, type CopyBitmapsOptions, copyBitmaps, mergeBitmap } f
 export {
   type DirtyReport,
   dirtyReport,
-  type ExportDirtyOptions,
-  type ExportDirtyResult,
   exportDirty,
 } from './jobs/bitmap-export.js'
 export { type CommitOptions, type CommitResult, commit } from './jobs/commit.js'
@@ -77,6 +75,13 @@ export { type CompareOptions, type CompareResult, compare } from './jobs/compare
 export { concatenate } from './jobs/concatenate.js'
 export { type ConvertOptions, convert, convertStream } from './jobs/convert.js'
 export { type CreateOptions, createImage, createWriter, parseCreateOptions } from './jobs/create.js'
+export { type DiffExtent, type DiffOptions, diff } from './jobs/diff.js'
+export {
+  type ExportOptions,
+  type ExportRange,
+  type ExportResult,
+  exportRanges,
+} from './jobs/export-ranges.js'
 export { type MeasureOptions, measure } from './jobs/measure.js'
 export { asyncMover, emit, type Piece, type Put, scanStep, splitZeros } from './jobs/mover.js'
 export { dataRanges, type Range, type RangeOptions } from './jobs/ranges.js'
@@ -102,6 +107,7 @@ export {
 } from './options.js'
 export { matchesMagic, type ProbeOptions, probeFormat } from './probe.js'
 export {
+  type AddedReference,
   denyReferences,
   describe,
   type OpenedReference,
@@ -135,4 +141,15 @@ export {
   type WritableStorage,
   type ZeroOptions,
 } from './storage.js'
+export type {
+  GrownVolume,
+  NewVolume,
+  PhysicalVolumeInfo,
+  TagChange,
+  VolumeAreaInfo,
+  VolumeGroupInfo,
+  VolumeInfo,
+  VolumeSegmentInfo,
+  VolumeStore,
+} from './volumes.js'
 export { isZero, zeroBlock, zeroRun } from './zero.js'

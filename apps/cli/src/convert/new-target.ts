@@ -95,7 +95,7 @@ async function checkBacking(
  * Refuses a target that is one of the files read: they would be gone before they are copied.
  * @throws {Failure}
  */
-export async function refuseSelf(args: ConvertArguments, source: Source): Promise<void> {
+export async function refuseSelf(args: Pick<ConvertArguments, 'target'>, source: Source): Promise<void> {
   if (source.kind !== 'disk') return
   const identity = await identityOf(args.target)
   if (identity === undefined) return

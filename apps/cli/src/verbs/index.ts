@@ -61,6 +61,11 @@ export const verbs: readonly LazyVerb[] = [
     load: async () => (await import('./dd.js')).dd,
   },
   {
+    name: 'diff',
+    summary: 'tell in which ranges two disks differ, or make an overlay of them',
+    load: async () => (await import('./diff.js')).diff,
+  },
+  {
     name: 'formats',
     summary: 'list formats, and where their plugins come from',
     load: async () => (await import('./formats.js')).formats,

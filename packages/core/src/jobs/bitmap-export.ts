@@ -1,13 +1,9 @@
-import { compressHere } from '../access/compress-here.js'
 import type { DirtyRange } from '../bitmap.js'
-import { alignDown, alignUp } from '../bytes.js'
-import type { Compress, ImageWriter } from '../format.js'
+import type { ImageWriter } from '../format.js'
 import type { DiskImage } from '../image.js'
 import type { IoOptions } from '../storage.js'
-import { batchLength } from './batches.js'
 import { assertUsable, type BitmapImage, dirtyOf } from './bitmap-copy.js'
-import { compressPieces, emit, splitZeros } from './mover.js'
-import type { JobOptions } from './types.js'
+import { type ExportOptions, type ExportResult, exportRanges } from './export-ranges.js'
 
 /** What a bitmap marks, as plain data. Bytes. */
 export interface DirtyReport {
@@ -39,18 +35,6 @@ export async function dirtyReport(
   return { bitmap: name, granularity, virtualSize: image.size, dirtyBytes, ranges }
 }
 
-/** Options of {@link exportDirty}. */
-export interface ExportDirtyOptions extends JobOptions {
-  /** Compresses clusters where the writer wants them compressed. Default: in this thread. */
-  readonly compress?: Compress | undefined
-}
-
-/** What {@link exportDirty} did. */
-export interface ExportDirtyResult {
-  /** Guest bytes that the new image holds, zeros included: the dirty ranges, in whole clusters of it. */
-  readonly exported: number
-}
-
 /**
  * Writes what a bitmap marks into a new image and finishes it: an incremental backup. With the backup before as its backing
  * file (`createWriter` with `backing_file`, of the same size) the new image reads as `image` does, as far as the bitmap was
@@ -63,55 +47,10 @@ export async function exportDirty(
   image: DiskImage,
   name: string,
   writer: ImageWriter,
-  options: ExportDirtyOptions = {},
-): Promise<ExportDirtyResult> {
-  const { signal, compress = compressHere } = options
-  const io = { signal }
-  await assertUsable(image, name, io)
-  const { size } = image
-  const unit = writer.clusterSize
-  // Zeros hide what the backing file holds, or are written.
-  const sparse = writer.zero === undefined ? 0 : unit
-  const step = batchLength(unit)
-  const buffer = new Uint8Array(Math.min(step, alignUp(size, unit)))
-  let exported = 0
-  for await (const { offset, length } of inClusters(
-    dirtyOf(image.bitmaps as NonNullable<DiskImage['bitmaps']>, name, io),
-    unit,
-    size,
-  )) {
-    for (let at = offset; at < offset + length; at += step) {
-      signal?.throwIfAborted()
-      const bytes = buffer.subarray(0, Math.min(step, offset + length - at))
-      await image.read(at, bytes, io)
-      for (const piece of await compressPieces(splitZeros(bytes, at, unit, sparse), writer, compress)) {
-        await emit(writer, piece, io)
-      }
-      exported += bytes.length
-      options.onProgress?.({ done: at + bytes.length, total: size, unit: 'bytes', phase: 'export' })
-    }
-  }
-  signal?.throwIfAborted()
-  await writer.finish(io)
-  options.onProgress?.({ done: size, total: size, unit: 'bytes', phase: 'export' })
-  return { exported }
-}
-
-/** The same ranges in whole clusters, the last perhaps cut by the end of the disk; ascending, not touching. */
-async function* inClusters(
-  ranges: AsyncIterable<DirtyRange>,
-  unit: number,
-  size: number,
-): AsyncGenerator<DirtyRange> {
-  let start = 0
-  let end = 0
-  for await (const { offset, length } of ranges) {
-    const from = alignDown(offset, unit)
-    if (from > end || end === 0) {
-      if (end > start) yield { offset: start, length: end - start }
-      start = from
-    }
-    end = Math.max(end, Math.min(size, alignUp(offset + length, unit)))
-  }
-  if (end > start) yield { offset: start, length: end - start }
+  options: ExportOptions = {},
+): Promise<ExportResult> {
+  const { signal } = options
+  await assertUsable(image, name, { signal })
+  const { bitmaps } = image as { bitmaps: NonNullable<DiskImage['bitmaps']> }
+  return exportRanges(image, dirtyOf(bitmaps, name, { signal }), writer, options)
 }

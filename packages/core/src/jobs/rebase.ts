@@ -5,9 +5,9 @@ import type { Reference } from '../format.js'
 import type { DiskImage } from '../image.js'
 import type { IoOptions } from '../storage.js'
 import { isZero } from '../zero.js'
-import { clip, readsZero } from './batches.js'
 import { firstDifference } from './compare.js'
 import { ExtentCursor } from './extent-cursor.js'
+import { isSamePlace } from './same-place.js'
 import type { JobOptions } from './types.js'
 
 /** Options of {@link rebase}. */
@@ -87,7 +87,7 @@ async function copyDifferences(image: DiskImage, options: RebaseOptions): Promis
       for (let at = extent.offset; at < end; ) {
         signal?.throwIfAborted()
         const other = await cursor.at(at)
-        const same = isSame(clip(extent, at, end), other, at)
+        const same = isSamePlace(extent, other, at)
         // What is the same is passed at once; the rest in pieces.
         const limit = same ? end : alignDown(at, unit) + unit
         const stop = Math.min(end, limit, other === undefined ? end : other.offset + other.length)
@@ -111,30 +111,6 @@ async function copyDifferences(image: DiskImage, options: RebaseOptions): Promis
 /** Not held by the image itself. */
 function isBelow(extent: Extent): boolean {
   return extent.depth > 0 || extent.kind === 'unallocated'
-}
-
-/** Known to be equal without looking at the bytes: zeros, or the very same bytes of the same file. */
-function isSame(extent: Extent, other: Extent | undefined, at: number): boolean {
-  if (other === undefined) return readsZero(extent)
-  if (readsZero(extent) || readsZero(other)) return readsZero(extent) && readsZero(other)
-  const now = clip(other, at, other.offset + other.length)
-  if (extent.kind === 'data' && now.kind === 'data') {
-    return isOneFile(extent, now) && extent.hostOffset === now.hostOffset
-  }
-  if (extent.kind === 'compressed' && now.kind === 'compressed') {
-    return (
-      isOneFile(extent, now) &&
-      extent.hostOffset === now.hostOffset &&
-      extent.unitOffset === now.unitOffset &&
-      extent.codec === now.codec
-    )
-  }
-  return false
-}
-
-function isOneFile(a: Extract<Extent, { kind: 'data' | 'compressed' }>, b: typeof a): boolean {
-  if (a.storage === b.storage) return true
-  return a.storage.identity !== undefined && a.storage.identity === b.storage.identity
 }
 
 /** Compares old and new, cluster by cluster of the image, and copies what differs. */
