@@ -24,8 +24,8 @@ interface Run {
 }
 
 /**
- * Copies data inside the kernel, which touches it once where reading and writing touches it twice, in another thread. Of a
- * cluster only the start is looked at, and the rest where that is zero.
+ * Copies data inside the kernel, which touches it once where reading and writing touches it twice, in other threads. Of a cluster
+ * only the start is looked at, and the rest where that is zero.
  */
 export class KernelCopy {
   readonly #writer: ImageWriter
@@ -36,7 +36,8 @@ export class KernelCopy {
   readonly #targets = new Map<FileStorage, RoomAhead>()
   #possible: boolean
   #run: Run | undefined
-  #underWay: Promise<void> | undefined
+  /** Two, so that a thread has the next when it has done one. */
+  #underWay: [older: Promise<void> | undefined, newer: Promise<void> | undefined] = [undefined, undefined]
 
   /** @param keepZeros clusters of zeros are copied too */
   constructor(writer: ImageWriter, keepZeros: boolean) {
@@ -80,15 +81,15 @@ export class KernelCopy {
   /** Copies what was collected. @throws {ImageError} for what could not be copied. */
   async flush(): Promise<void> {
     await this.#start()
-    await this.#underWay
+    await Promise.all(this.#underWay)
   }
 
   /**
-   * Ends the work of the other thread, and lets the targets know how large their files have become. To be called when all
+   * Ends the work of the other threads, and lets the targets know how large their files have become. To be called when all
    * else is written.
    */
   async close(): Promise<void> {
-    await this.#underWay?.catch(() => undefined)
+    await Promise.allSettled(this.#underWay)
     for (const [storage, room] of this.#targets) {
       room.close()
       storage.refreshSize()
@@ -128,15 +129,17 @@ export class KernelCopy {
     }
   }
 
-  /** Has the run copied by another thread, when that is done with the one before. */
+  /** Has the run copied by other threads, as soon as only one more is under way. */
   async #start(): Promise<void> {
     const run = this.#run
-    this.#run = undefined
-    await this.#underWay
     if (run === undefined) return
-    this.#underWay = this.#transfer(run)
-    // Whoever awaits it next has the error.
-    this.#underWay.catch(() => undefined)
+    this.#run = undefined
+    const [older, newer] = this.#underWay
+    await older
+    const started = this.#transfer(run)
+    // Whoever awaits it later has the error.
+    started.catch(() => undefined)
+    this.#underWay = [newer, started]
   }
 
   async #transfer({ source, from, target, to, length }: Run): Promise<void> {
