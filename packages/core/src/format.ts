@@ -8,6 +8,7 @@ import type { CodecName } from './codecs/codec.js'
 import { ImageError } from './errors.js'
 import type { DiskImage } from './image.js'
 import type { OptionSpecs, ValuesOf } from './options.js'
+import type { AddedReference } from './reference.js'
 import type { SecretSource } from './secret.js'
 import type { SnapshotStore } from './snapshot.js'
 import type { ForwardSink, IoOptions, Storage, WritableStorage } from './storage.js'
@@ -180,6 +181,12 @@ export interface OpenContext extends IoOptions {
    * @throws {ImageError} IMG_REFERENCE_DENIED, IMG_REFERENCE_MISSING.
    */
   openReference(reference: Reference): Promise<Storage>
+  /**
+   * Makes another file that belongs to the image (one more extent), through the caller's gate, where none of that name is yet.
+   * Absent: that is not allowed.
+   * @throws {ImageError} IMG_EXISTS, IMG_REFERENCE_DENIED.
+   */
+  addReference?(reference: Reference): Promise<AddedReference>
   /**
    * Opens the image that is in a part of this one's bytes (a disk in an OVA), read-only, whatever its format: probed where none
    * is named, and never guessed to be raw. It may refer to no file, nor hold an image itself. Whoever asked closes it, and with

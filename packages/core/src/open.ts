@@ -2,7 +2,7 @@ import { Readers } from './access/readers.js'
 import { deviceStorage } from './device-storage.js'
 import { Disk } from './disk.js'
 import { ImageError } from './errors.js'
-import type { Driver, Format, Reference } from './format.js'
+import type { Driver, Format, OpenContext, Reference } from './format.js'
 import type { DiskImage } from './image.js'
 import { parseOptions } from './options.js'
 import { probeFormat } from './probe.js'
@@ -103,9 +103,21 @@ function openDriver(
       const opened = await gate.open(reference, storage, { writable: change, signal })
       return format.onDisk ? diskIn(opened.storage, options) : opened.storage
     },
+    ...(writable && addsTo(storage, references, signal)),
     readsEnded: () => readers.ended(),
     warn: (message) => options.onWarning?.(message),
   })
+}
+
+/** How an image that is changed gets one more file. */
+function addsTo(
+  storage: Storage,
+  references: ReferenceResolver,
+  signal: AbortSignal | undefined,
+): Pick<OpenContext, 'addReference'> {
+  if (references.add === undefined) return {}
+  const add = references.add.bind(references)
+  return { addReference: (reference) => add(reference, storage, { signal }) }
 }
 
 /**

@@ -9,6 +9,13 @@ export interface OpenedReference {
   readonly format?: string | undefined
 }
 
+/** A file that a resolver made beside an image that exists. */
+export interface AddedReference {
+  readonly storage: WritableStorage
+  /** Closes it and takes it away again. */
+  remove(): Promise<void>
+}
+
 /**
  * The gate: every file that an image names is opened by one of these, or not at all.
  * @see design: nothing is opened that the caller did not allow.
@@ -25,6 +32,12 @@ export interface ReferenceResolver {
   ): Promise<OpenedReference>
   /** Makes a new file beside a new image. Absent: refused. */
   create?(reference: Reference, from: Storage, options: IoOptions): Promise<WritableStorage>
+  /**
+   * Makes a file beside an image that is being changed: at once under its name, where nothing may be yet, and so that the name
+   * survives a power cut. Absent: refused.
+   * @throws {ImageError} IMG_EXISTS, IMG_REFERENCE_DENIED.
+   */
+  add?(reference: Reference, from: Storage, options: IoOptions): Promise<AddedReference>
 }
 
 /** Refuses everything: the default of the library. */

@@ -1,8 +1,10 @@
-import { statSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, rmSync, statSync } from 'node:fs'
 import { dirname, isAbsolute, relative, resolve, sep } from 'node:path'
 import {
+  type AddedReference,
   describe,
   ImageError,
+  isWritable,
   type OpenedReference,
   type Reference,
   type ReferenceResolver,
@@ -53,6 +55,22 @@ export function nodeReferences(options: NodeReferenceOptions = {}): ReferenceRes
       const label = labelOf(reference, from, path)
       const storage = openFileStorageSync(path, { writable, native, label, lock: lock(writable) })
       return { storage, format }
+    },
+    async add(reference, from, { signal }): Promise<AddedReference> {
+      signal?.throwIfAborted()
+      const path = gate.place(reference, from)
+      const storage = openFileStorageSync(path, {
+        create: true,
+        native,
+        label: labelOf(reference, from, path),
+      })
+      syncDirectory(dirname(path))
+      const remove = async (): Promise<void> => {
+        await storage.close()
+        rmSync(path, { force: true })
+      }
+      if (!isWritable(storage)) throw new TypeError('a new file is always writable')
+      return { storage, remove }
     },
     ...(onCreate && {
       async create(reference: Reference, from: Storage): Promise<WritableStorage> {
@@ -183,6 +201,19 @@ class Gate {
         hint: `if you trust this image, allow it with ${directory}--allow-ref all`,
       },
     )
+  }
+}
+
+/** Makes the names in a directory durable, where the host can. */
+function syncDirectory(path: string): void {
+  let directory: number | undefined
+  try {
+    directory = openSync(path, 'r')
+    fsyncSync(directory)
+  } catch {
+    // Windows knows no such call, and network file systems may not.
+  } finally {
+    if (directory !== undefined) closeSync(directory)
   }
 }
 
