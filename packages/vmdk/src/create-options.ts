@@ -1,5 +1,5 @@
 import { type CreateSpec, ImageError, type OptionsOf } from '@img/core'
-import { MAX_SECTORS, SECTOR } from './limits.js'
+import { MAX_GD_ENTRIES, MAX_GTES, MAX_SECTORS, MAX_SPLIT_EXTENTS, SECTOR, SPLIT_SECTORS } from './limits.js'
 
 /** Options of `create` under qemu-img's names, and `grain_size`. */
 export const createOptions = {
@@ -126,20 +126,20 @@ function plainText(name: string, value: string): string {
 
 /**
  * Sectors of a disk of that size, rounded up.
- * @throws {ImageError} IMG_UNSUPPORTED_SIZE where a sparse extent could not address them: grain tables hold sectors of 32 bits.
+ * @throws {ImageError} IMG_UNSUPPORTED_SIZE where the tables, or the names of the extents, would be too many.
  */
 export function sectorsOf(size: number, disk: NewDisk): number {
   const sectors = Math.ceil(size / SECTOR)
-  const most = disk.flat || disk.split ? MAX_SECTORS : 2 ** 32 - 2 ** 22
-  if (sectors > most) {
-    throw new ImageError(
-      'IMG_UNSUPPORTED_SIZE',
-      `a disk of ${size} bytes is too large for ${disk.subformat}`,
-      {
-        format: 'vmdk',
-        hint: 'at most 2 TiB fit into one sparse file: take subformat=twoGbMaxExtentSparse',
-      },
-    )
-  }
-  return sectors
+  const { flat, split, grainSectors } = disk
+  const most = split
+    ? MAX_SPLIT_EXTENTS * SPLIT_SECTORS
+    : flat
+      ? MAX_SECTORS
+      : MAX_GD_ENTRIES * grainSectors * MAX_GTES
+  if (sectors <= most) return sectors
+  throw new ImageError(
+    'IMG_UNSUPPORTED_SIZE',
+    `a disk of ${size} bytes is too large for ${disk.subformat}: it can have ${most * SECTOR}`,
+    { format: 'vmdk' },
+  )
 }

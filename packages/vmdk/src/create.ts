@@ -11,7 +11,7 @@ import {
 } from '@img/core'
 import { type NewDisk, newDisk, sectorsOf } from './create-options.js'
 import { unsupported, vmdkError } from './errors.js'
-import { SECTOR } from './limits.js'
+import { SECTOR, SPLIT_SECTORS } from './limits.js'
 import {
   extentName,
   type NewExtent,
@@ -22,9 +22,6 @@ import {
   parentCidOf,
 } from './new-descriptor.js'
 import { SparseWriter } from './sparse-writer.js'
-
-/** Sectors of an extent of a split disk: 2 GiB, as in QEMU. */
-const SPLIT_SECTORS = 2 ** 22
 
 /**
  * Starts a new disk of any subformat. Data is placed front to back; the headers, and the descriptor, are written last.

@@ -125,6 +125,24 @@ export class Descriptor {
     throw new RangeError(`no extent ${index}`)
   }
 
+  /** Drops the extents from that index on. */
+  dropExtents(from: number): void {
+    let seen = 0
+    const kept = this.#lines.filter((line) => !extentPattern.test(bare(line).trim()) || seen++ < from)
+    this.#lines.splice(0, this.#lines.length, ...kept)
+  }
+
+  /** Adds an extent after the last one, which must be there. */
+  addExtent({ access, sectors, type, file = '', startSector }: ExtentLine): void {
+    let last = this.#lines.length - 1
+    while (last > 0 && !extentPattern.test(bare(this.#lines[last] as string).trim())) last--
+    const end = /[\r\n]+$/.exec(this.#lines[0] ?? '')?.[0] ?? '\n'
+    if (bare(this.#lines[last] as string) === this.#lines[last]) this.#lines[last] += end
+    const start = type === 'FLAT' || type === 'VMFS' ? ` ${startSector}` : ''
+    const text = `${access} ${sectors} ${type} "${this.#encode(file)}"${start}${end}`
+    this.#lines.splice(last + 1, 0, text)
+  }
+
   /** Replaces the value of a key, or adds it: after `after` where given, at the end otherwise. Quotes stay as they were. */
   set(key: string, value: string, after?: string): void {
     const text = this.#encode(value)

@@ -14,3 +14,7 @@ export const MAX_GD_ENTRIES: number = 32 * 1024 * 1024
 export const MAX_SECTORS: number = Math.floor(Number.MAX_SAFE_INTEGER / SECTOR)
 /** What parentCID says of a disk without parent. */
 export const NO_PARENT = 0xffff_ffff
+/** Sectors of an extent of a split disk at most: 2 GiB, as in QEMU. */
+export const SPLIT_SECTORS: number = 2 ** 22
+/** Extents that a new split disk has at most, 16 TiB: their names have to fit a descriptor. */
+export const MAX_SPLIT_EXTENTS = 8192

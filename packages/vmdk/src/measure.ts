@@ -1,6 +1,6 @@
 import { alignUp, divideUp, type Measurement, type MeasureSpec } from '@img/core'
 import { newDisk, sectorsOf } from './create-options.js'
-import { SECTOR } from './limits.js'
+import { SECTOR, SPLIT_SECTORS } from './limits.js'
 import { layoutOf } from './sparse-writer.js'
 import { STREAM_OVERHEAD } from './stream-layout.js'
 
@@ -32,7 +32,7 @@ export async function measureVmdk(spec: MeasureSpec): Promise<Measurement> {
     }
   }
   let fixed = 0
-  const step = disk.split ? 2 ** 22 : sectors
+  const step = disk.split ? SPLIT_SECTORS : sectors
   for (let at = 0; at < Math.max(sectors, 1); at += Math.max(step, 1)) {
     fixed += layoutOf(Math.min(step, sectors - at), disk.grainSectors).overhead * SECTOR
   }

@@ -1,10 +1,18 @@
-import { alignUp, divideUp, type IoOptions, type ResizeOptions } from '@img/core'
+import {
+  alignUp,
+  divideUp,
+  type IoOptions,
+  type OpenContext,
+  type ResizeOptions,
+  type Storage,
+} from '@img/core'
+import { addExtents, isSplit } from './add-extents.js'
 import type { Descriptor } from './descriptor.js'
 import type { ImageParts } from './driver.js'
 import { unsupported, vmdkError } from './errors.js'
 import { FlatExtent } from './extent.js'
 import { encodeEntries } from './grain-tables.js'
-import { MAX_SECTORS, SECTOR } from './limits.js'
+import { MAX_GD_ENTRIES, MAX_SECTORS, SECTOR, SPLIT_SECTORS } from './limits.js'
 import { geometryOf } from './new-descriptor.js'
 import type { DiskExtent } from './open-extents.js'
 import { directoryEntries, tableSectors } from './sparse-header.js'
@@ -12,68 +20,99 @@ import type { DescriptorFile } from './write-descriptor.js'
 import type { WritableMap } from './write-map.js'
 import { WritableSparse, writable } from './write-sparse.js'
 
-/** Sectors that an extent of a split disk has at most. */
-const SPLIT_SECTORS = 2 ** 22
+/** What a disk is made of once it was resized. */
+export interface Resized {
+  readonly extents: readonly DiskExtent[]
+  /** Files that were made for it. */
+  readonly files: readonly Storage[]
+}
 
 /**
- * Makes the last extent larger or smaller. What is new is safe before the header tells of it, and the header before the
- * descriptor, so that a power cut leaves the old size or the new one.
- * @returns the last extent as it is now
- * @throws {ImageError} IMG_UNSUPPORTED where the change would need another extent, or end before the last; IMG_BAD_OPTION.
+ * Makes the last extent larger or smaller; of a split disk, adds extents or drops them. What is new is safe before the headers
+ * tell of it, and the headers before the descriptor, so that a power cut leaves the old size or the new one.
+ * @throws {ImageError} IMG_UNSUPPORTED, IMG_UNSUPPORTED_SIZE, IMG_READ_ONLY, IMG_BAD_OPTION, IMG_EXISTS, IMG_REFERENCE_DENIED.
  */
 export async function resizeDisk(
   image: ImageParts,
   map: WritableMap,
   descriptor: DescriptorFile,
   size: number,
+  context: OpenContext,
   options: ResizeOptions,
-): Promise<DiskExtent> {
+): Promise<Resized> {
   const { label } = image.storage
-  const last = image.extents.at(-1)
-  if (last === undefined) throw unsupported('a disk without extents cannot be resized', label)
   const bytes = alignUp(size, SECTOR)
-  const sectors = (bytes - last.offset) / SECTOR
   if (bytes / SECTOR > MAX_SECTORS)
     throw vmdkError('IMG_UNSUPPORTED_SIZE', `${size} bytes are too many`, label)
-  if (sectors < 0 || (sectors === 0 && image.extents.length > 1)) {
-    throw unsupported('its last extents would have to go', label, undefined, 'convert it to the smaller size')
+  const kept = image.extents.filter(({ offset }, index) => index === 0 || offset < bytes)
+  const last = kept.at(-1)
+  if (last === undefined) throw unsupported('a disk without extents cannot be resized', label)
+  for (const { line } of [last, ...image.extents.slice(kept.length)]) {
+    if (line.access !== 'RW') throw vmdkError('IMG_READ_ONLY', `an extent of it is ${line.access}`, label)
   }
-  if (/^(twoGb|2Gb)/i.test(image.createType) && sectors > SPLIT_SECTORS) {
-    throw unsupported(
-      'it would need another extent of 2 GiB',
-      label,
-      undefined,
-      'convert it, to monolithicSparse for one',
-    )
-  }
-  if (last.line.access !== 'RW')
-    throw vmdkError('IMG_READ_ONLY', `its last extent is ${last.line.access}`, label)
-  const { preallocation = 'off' } = options
+  const most = isSplit(image.createType) ? roomOf(image.extents) : Number.MAX_SAFE_INTEGER
+  const wanted = (bytes - last.offset) / SECTOR
+  const sectors = Math.min(wanted, Math.max(most, last.line.sectors))
   await map.flush(options)
+  const own = { ...last, size: sectors * SECTOR, line: { ...last.line, sectors } }
+  const extents = [...kept.slice(0, -1), own]
+  const tell = (more: readonly DiskExtent[]): Promise<void> =>
+    descriptor.change((changed) => {
+      if (changed.extents().length > extents.length - 1) changed.setExtentSectors(extents.length - 1, sectors)
+      changed.dropExtents(extents.length)
+      for (const { line } of more) changed.addExtent(line)
+      tellGeometry(changed, bytes / SECTOR)
+    }, options)
   const shrink = bytes < last.offset + last.size
-  const tell = (): Promise<void> =>
-    descriptor.change(
-      (changed) => describe(changed, image.extents.length - 1, sectors, bytes / SECTOR),
-      options,
-    )
-  if (shrink) await tell()
-  if (last.extent instanceof WritableSparse) {
-    if (preallocation !== 'off') {
-      throw vmdkError('IMG_BAD_OPTION', `preallocation=${preallocation} is only for flat disks`, label)
+  if (shrink) await tell([])
+  if (sectors !== last.line.sectors) await resizeExtent(last, sectors, options)
+  if (shrink) {
+    for (const { label: file } of image.extents.slice(kept.length)) {
+      if (file !== undefined) context.warn(`${file} is no part of the disk any more, and can be removed`)
     }
-    await resizeSparse(last.extent, sectors, options)
-  } else if (last.extent instanceof FlatExtent) {
-    await resizeFlat(last.extent, sectors * SECTOR, options)
-  } else throw unsupported(`extents of type ${last.line.type} cannot be resized`, label)
-  if (!shrink) await tell()
-  return { ...last, size: sectors * SECTOR, line: { ...last.line, sectors } }
+    return { extents, files: [] }
+  }
+  if (wanted === sectors) {
+    await tell([])
+    return { extents, files: [] }
+  }
+  const place = { label, count: extents.length }
+  const added = await addExtents(own, place, wanted - sectors, most, context, options)
+  const files = added.files.map(({ storage }) => storage)
+  try {
+    await tell(added.extents)
+  } catch (error) {
+    // The descriptor may name them already: they stay.
+    for (const file of files) await file.close().catch(() => undefined)
+    throw error
+  }
+  return { extents: [...extents, ...added.extents], files }
 }
 
-function describe(descriptor: Descriptor, extent: number, sectors: number, total: number): void {
-  if (descriptor.extents().length > extent) descriptor.setExtentSectors(extent, sectors)
+/** Sectors of an extent of a split disk: as many as those that it has, 2 GiB for the first. */
+function roomOf(extents: readonly DiskExtent[]): number {
+  const [first] = extents
+  if (first === undefined || extents.length === 1) return SPLIT_SECTORS
+  return Math.min(SPLIT_SECTORS, first.line.sectors)
+}
+
+function tellGeometry(descriptor: Descriptor, total: number): void {
   if (descriptor.get('ddb.geometry.cylinders') === undefined) return
   const { cylinders } = geometryOf(total, descriptor.get('ddb.adapterType') ?? 'ide')
   descriptor.set('ddb.geometry.cylinders', String(cylinders))
+}
+
+async function resizeExtent(part: DiskExtent, sectors: number, options: ResizeOptions): Promise<void> {
+  const { extent, line, label = '' } = part
+  if (extent instanceof FlatExtent) return resizeFlat(extent, sectors * SECTOR, options)
+  if (!(extent instanceof WritableSparse)) {
+    throw unsupported(`extents of type ${line.type} cannot be resized`, label)
+  }
+  const { preallocation = 'off' } = options
+  if (preallocation !== 'off') {
+    throw vmdkError('IMG_BAD_OPTION', `preallocation=${preallocation} is only for flat disks`, label)
+  }
+  await resizeSparse(extent, sectors, options)
 }
 
 async function resizeFlat(extent: FlatExtent, size: number, options: ResizeOptions): Promise<void> {
@@ -116,6 +155,9 @@ async function resizeSparse(extent: WritableSparse, capacity: number, options: I
     return
   }
   const entries = directoryEntries({ ...header, capacity })
+  if (entries > MAX_GD_ENTRIES) {
+    throw vmdkError('IMG_UNSUPPORTED_SIZE', `${capacity} sectors are too many`, file.label)
+  }
   const old = extent.directory.length
   if (entries === old) {
     await extent.writeHeader({ capacity }, options)

@@ -133,13 +133,14 @@ export class WritableDriver extends VmdkDriver {
     })
   }
 
-  /** Sets the size of the last extent. */
+  /** Sets the size of the last extent; a split disk gets more of them, or loses some. */
   async resize(size: number, options: ResizeOptions): Promise<void> {
     const { resizeDisk } = await import('./resize.js')
     await this.#beforeChange(options)
-    const last = await resizeDisk(this.parts, this.map, this.#descriptor, size, options)
-    this.parts = { ...this.parts, extents: [...this.parts.extents.slice(0, -1), last] }
-    this.map.setExtents(this.parts.extents)
+    const { map, parts } = this
+    const { extents, files } = await resizeDisk(parts, map, this.#descriptor, size, this.#context, options)
+    this.parts = { ...parts, extents, files: [...parts.files, ...files] }
+    map.setExtents(extents)
   }
 
   /**
