@@ -15,7 +15,7 @@ import { KernelCopy } from './kernel-copy.js'
 import { WriteBehind } from './write-behind.js'
 
 /** Bytes read and written at once: what stays in a processor's own cache between the two. */
-const copyBytes = 256 * 1024
+const copyBytes = 512 * 1024
 
 /** Bytes of data after which a second thread is worth its start. */
 const threadAfter = 8 * 1024 * 1024

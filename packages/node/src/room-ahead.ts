@@ -7,7 +7,7 @@ const largest = 64 * 1024 * 1024
 /** A gap in what is written that will be filled later: metadata, placed between the data. */
 const smallGap = 1024 * 1024
 
-/** Where room reserved ahead makes writing cheaper by a quarter: ext4 need not account for each block then. */
+/** What `statfs` says of ext4. */
 const ext4 = 0xef53
 
 /** Keeps room reserved ahead of a file that is written from front to back, and gives back what was not used of it. */
@@ -22,7 +22,7 @@ export class RoomAhead {
   /** @param path of the file that `fd` is open on */
   constructor(fd: number, path: string) {
     this.#fd = fd
-    this.#possible = isExt4(path)
+    this.#possible = reservingPays(path)
   }
 
   /** To be called before a range is written. */
@@ -50,7 +50,8 @@ export class RoomAhead {
   }
 }
 
-function isExt4(path: string): boolean {
+/** True where room reserved ahead makes writing cheaper by a quarter: ext4 need not account for each block then. */
+export function reservingPays(path: string): boolean {
   try {
     return statfsSync(path).type === ext4
   } catch {
