@@ -22,6 +22,7 @@ export interface ImageOptions {
 }
 
 const fileDrivers = ['file', 'host_device']
+const webDrivers = ['http', 'https']
 
 /** Options of every QEMU block node that say nothing about its content. */
 const nodeOptions = [
@@ -90,7 +91,9 @@ function flatten(value: object, prefix: string, into: Map<string, string>): void
 export function jsonName(text: string, imageOpts: boolean, format: string): string {
   const { path, options } = imageOpts ? parseImageOptions(text) : parseJsonName(text)
   if (Object.keys(options).length === 0) return path
-  const node = { ...options, driver: format, file: { driver: 'file', filename: path } }
+  const scheme = /^(https?):/.exec(path)?.[1]
+  const file = scheme === undefined ? { driver: 'file', filename: path } : { driver: scheme, url: path }
+  const node = { ...options, driver: format, file }
   return `json:${qemuJsonLine(node)}`
 }
 
@@ -127,19 +130,30 @@ function understand(text: string, options: Map<string, string>): ImageOptions {
   const below = takePrefixed(options, 'backing.')
   const data = takePrefixed(options, 'data-file.')
   const driver = take('driver')
-  const bare = driver !== undefined && fileDrivers.includes(driver)
+  const bare = driver !== undefined && (fileDrivers.includes(driver) || webDrivers.includes(driver))
   const file = bare ? options : takePrefixed(options, 'file.')
   const fileDriver = bare ? driver : take('driver', file)
-  if (fileDriver !== undefined && !fileDrivers.includes(fileDriver))
+  const web = fileDriver !== undefined && webDrivers.includes(fileDriver)
+  if (fileDriver !== undefined && !web && !fileDrivers.includes(fileDriver))
     throw failed(text, `Unknown driver '${fileDriver}'`)
   const node = take('file')
   if (node !== undefined) throw failed(text, `Cannot find device='${node}' nor node-name='${node}'`)
-  const path = take('filename', file)
-  if (path === undefined) {
-    if (!bare && driver === undefined) throw failed(text, 'Must specify either driver or file')
+  const path = take(web ? 'url' : 'filename', file)
+  if (web && path !== undefined && !path.startsWith(`${fileDriver}://`)) {
     throw failed(
       text,
-      bare ? "The 'file' block driver requires a file name" : 'A block device must be specified for "file"',
+      `${fileDriver} curl driver cannot handle the URL '${path}' (does not start with '${fileDriver}://')`,
+    )
+  }
+  if (path === undefined) {
+    if (!bare && !web && driver === undefined) throw failed(text, 'Must specify either driver or file')
+    throw failed(
+      text,
+      web
+        ? "curl block driver requires an 'url' option"
+        : bare
+          ? "The 'file' block driver requires a file name"
+          : 'A block device must be specified for "file"',
     )
   }
   const locks = file.get('locking') === 'off'

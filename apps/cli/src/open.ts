@@ -16,7 +16,7 @@ import type { OpenValues } from './open-values.js'
 import { printErr } from './output/write.js'
 import { fullName } from './paths.js'
 import { references } from './references.js'
-import { openSourceStorage } from './source-storage.js'
+import { isUrl, openSourceStorage } from './source-storage.js'
 import { nearest } from './suggest.js'
 
 /** How an image named on the command line is opened. */
@@ -196,12 +196,14 @@ export async function openBackingFile(
 ): Promise<DiskImage> {
   const path = fullName(image, name)
   const lead = `Could not open '${path}': `
-  if (protocolOf(name) !== undefined) throw new Failure(`${lead}names with a protocol are not supported`)
+  if (protocolOf(name) !== undefined && !isUrl(name)) {
+    throw new Failure(`${lead}names with a protocol are not supported`)
+  }
   const format = await namedFormat(formatName, context, (unknown) => {
     throw new Failure(`Unknown driver '${unknown}'`, { hint: formatsHint })
   })
   try {
-    return await openImage(await openFileStorage(path), {
+    return await openImage(await openSourceStorage(path), {
       registry: await context.registry(),
       format,
       inspect: true,

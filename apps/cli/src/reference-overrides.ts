@@ -1,6 +1,6 @@
 import type { ReferenceResolver, Storage } from '@img/core'
-import { openFileStorage } from '@img/node'
 import type { ImageOptions } from './image-opts.js'
+import { openSourceStorage } from './source-storage.js'
 
 /**
  * A gate that opens what the command line names (`backing.file.filename=…`, `data-file.filename=…`) instead of what the
@@ -17,11 +17,11 @@ export function withOverrides(gate: ReferenceResolver, top: ImageOptions): Refer
       const said = from === first ? top : opened.get(from)
       const lock = said?.shared === true ? ('shared' as const) : undefined
       if (reference.kind === 'data' && said?.dataFile !== undefined) {
-        return { storage: await openFileStorage(said.dataFile, { writable: options.writable, lock }) }
+        return { storage: await openSourceStorage(said.dataFile, { writable: options.writable, lock }) }
       }
       const backing = reference.kind === 'backing' ? said?.backing : undefined
       if (backing === undefined) return gate.open(reference, from, options)
-      const storage = await openFileStorage(backing.path, { writable: options.writable, lock })
+      const storage = await openSourceStorage(backing.path, { writable: options.writable, lock })
       opened.set(storage, backing)
       return { storage, format: backing.format }
     },

@@ -82,7 +82,7 @@ export {
   type ExportResult,
   exportRanges,
 } from './jobs/export-ranges.js'
-export { type MeasureOptions, measure } from './jobs/measure.js'
+export { type MeasureOptions, measure, measureStream } from './jobs/measure.js'
 export { asyncMover, emit, type Piece, type Put, scanStep, splitZeros } from './jobs/mover.js'
 export { dataRanges, type Range, type RangeOptions } from './jobs/ranges.js'
 export { type RebaseOptions, type RebaseResult, rebase } from './jobs/rebase.js'

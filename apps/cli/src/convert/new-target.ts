@@ -12,6 +12,7 @@ import { type CreateValues, readCreateValues } from '../create-options.js'
 import { Failure, prefixed, reasonOf, systemText } from '../errors.js'
 import { formatsHint, identityOf, namedFormat, openBackingFile } from '../open.js'
 import { references } from '../references.js'
+import { refuseUrlTarget } from '../source-storage.js'
 import type { ConvertArguments } from './arguments.js'
 import type { Source } from './source.js'
 
@@ -129,6 +130,7 @@ export async function startTarget(
   { size, secret }: { readonly size: number | undefined; readonly secret: SecretSource },
   context: Context,
 ): Promise<OpenTarget> {
+  refuseUrlTarget(args.target)
   const lead = `${args.target}: error while converting ${format.name}: `
   const others: Target[] = []
   let target: Target

@@ -31,7 +31,10 @@ export async function openSource(
   { signal, secret }: { readonly signal: AbortSignal; readonly secret: SecretSource },
 ): Promise<Source> {
   const pipe = args.sources.find((name) => !args.imageOpts && isPipe(name))
-  if (pipe !== undefined) return openPipe(pipe, args, context, signal)
+  if (pipe !== undefined) {
+    refuseForPipe(pipe, args)
+    return openPipe(pipe, args.sourceFormat, context, signal)
+  }
   const opened: { readonly disk: DiskImage; readonly image: DiskImage; close(): Promise<void> }[] = []
   const close = async (): Promise<void> => {
     await Promise.all(opened.map((each) => each.close()))
@@ -67,28 +70,27 @@ export async function openSource(
   }
 }
 
-function isPipe(name: string): boolean {
+/** True for standard input, a FIFO or a socket. */
+export function isPipe(name: string): boolean {
   if (name === '-') return true
   const stats = statSync(name, { throwIfNoEntry: false })
   return stats !== undefined && (stats.isFIFO() || stats.isSocket())
 }
 
-async function openPipe(
+/** A pipe to be read as a disk of the format named; `-` is standard input. @throws {Failure} */
+export async function openPipe(
   name: string,
-  args: ConvertArguments,
+  formatName: string | undefined,
   context: Context,
   signal: AbortSignal,
-): Promise<Source> {
-  const label = name === '-' ? 'standard input' : name
-  if (args.sources.length > 1) throw new Failure(`${label} cannot be one of several inputs`)
-  if (args.snapshot !== undefined) throw new Failure(`a snapshot cannot be found in ${label}`)
-  if (args.open.length > 0) throw new Failure(`--open cannot be used with ${label}`)
-  if (args.sourceFormat === undefined) {
+): Promise<Extract<Source, { kind: 'pipe' }>> {
+  const label = pipeLabel(name)
+  if (formatName === undefined) {
     throw new Failure(`the format of ${label} must be named with -f`, {
       hint: 'a pipe can be read only once, so it is not probed; such as -f raw',
     })
   }
-  const format = await namedFormat(args.sourceFormat, context, (unknown) => {
+  const format = await namedFormat(formatName, context, (unknown) => {
     throw new Failure(`Could not open '${name}': Unknown driver '${unknown}'`)
   })
   const input = name === '-' ? process.stdin : createReadStream(name)
@@ -101,6 +103,18 @@ async function openPipe(
       return Promise.resolve()
     },
   }
+}
+
+function pipeLabel(name: string): string {
+  return name === '-' ? 'standard input' : name
+}
+
+/** Options that need more than one look at the source. */
+function refuseForPipe(name: string, { sources, snapshot, open }: ConvertArguments): void {
+  const label = pipeLabel(name)
+  if (sources.length > 1) throw new Failure(`${label} cannot be one of several inputs`)
+  if (snapshot !== undefined) throw new Failure(`a snapshot cannot be found in ${label}`)
+  if (open.length > 0) throw new Failure(`--open cannot be used with ${label}`)
 }
 
 async function readerOf(

@@ -7,6 +7,7 @@ import { formatsHint, identityOf, namedFormat, openBackingFile } from '../open.j
 import type { parseOptionList } from '../option-list.js'
 import { printOut } from '../output/write.js'
 import { references } from '../references.js'
+import { refuseUrlTarget } from '../source-storage.js'
 import type { Invocation } from '../verb.js'
 
 /** What the command line says of a new image beside `-o`. */
@@ -53,6 +54,7 @@ export async function makeImage(
   context: Context,
 ): Promise<void> {
   const { backing_file: backing, backing_fmt: backingFormat } = asked.values
+  refuseUrlTarget(filename)
   if (backing === filename) throw sameFile()
   let { size } = asked
   if (backing !== undefined) {

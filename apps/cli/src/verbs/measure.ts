@@ -1,6 +1,7 @@
-import { type DiskImage, type Measurement, measure as measureImage } from '@img/core'
+import { type DiskImage, type Measurement, measure as measureImage, measureStream } from '@img/core'
 import type { Command } from 'commander'
 import type { Context } from '../context.js'
+import { isPipe, openPipe } from '../convert/source.js'
 import { optionsHelp, readCreateValues } from '../create-options.js'
 import { Failure } from '../errors.js'
 import { formatsHint, namedFormat, type OpenArguments, openNamed } from '../open.js'
@@ -16,6 +17,7 @@ const examples = `
 Examples:
   img measure -O qcow2 disk.raw
   img measure -O qcow2 --size 20G
+  zcat disk.raw.gz | img measure -f raw -O qcow2 -
 `
 
 /** `img measure`: bytes of file that a new image would take. */
@@ -54,6 +56,18 @@ export const measure: Verb = {
       throw new Failure(`Block driver '${format.name}' does not support size measurement`)
     }
     const signal = context.signal()
+    const print = (measured: Measurement): void =>
+      printOut(output === 'json' ? measurementJson(measured) : measurementText(measured))
+    if (filename !== undefined && options.imageOpts !== true && isPipe(filename)) {
+      if (options.l !== undefined) throw new Failure('a snapshot cannot be found in a pipe')
+      const source = await openPipe(filename, options.format as string | undefined, context, signal)
+      try {
+        print(await measureStream(format, source.reader, { options: values, signal }))
+      } finally {
+        await source.close()
+      }
+      return 0
+    }
     const image =
       filename === undefined ? undefined : await openSource(filename, options, context, { signal, secret })
     try {
@@ -61,7 +75,7 @@ export const measure: Verb = {
         options: values,
         signal,
       })
-      printOut(output === 'json' ? measurementJson(measured) : measurementText(measured))
+      print(measured)
     } finally {
       await image?.close()
     }
