@@ -1,10 +1,11 @@
 import { convert, createImage, createWriter, ImageError, openImage, referencesFrom, viewOf } from '@img/core'
+import { content, digest, random } from '@tooling/test-disks/disks'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { cow } from '../src/format.js'
-import { content, digest, empty, open, random, registry } from './support/disks.js'
-import { fixtureBytes, fixturesOf, hasFixture } from './support/fixtures.js'
+import { empty, open, registry } from './support/disks.js'
+import { fixtureBytes, fixtures, hasFixture } from './support/fixtures.js'
 import { image32 } from './support/old-image.js'
-import { MemoryStorage } from './support/storage.js'
 
 const sound = { checkErrors: 0, corruptions: 0, leaks: 0 }
 const references = {
@@ -15,7 +16,6 @@ const references = {
 }
 
 describe('fixtures', () => {
-  const fixtures = fixturesOf('cow')
   it('are there', () => expect(fixtures.length).toBeGreaterThan(5))
   for (const fixture of fixtures) {
     it(`${fixture.file}: ${fixture.title}`, async () => {

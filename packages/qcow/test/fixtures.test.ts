@@ -1,10 +1,12 @@
 import { ImageError, type OpenOptions, type ReferenceResolver } from '@img/core'
+import { digest } from '@tooling/test-disks/disks'
+import { type Fixture, fixtureMap } from '@tooling/test-disks/fixtures'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
-import { digest, open } from './support/disks.js'
-import { type Fixture, fixtureBytes, fixtureMap, fixturesOf } from './support/fixtures.js'
-import { MemoryStorage } from './support/storage.js'
+import { open } from './support/disks.js'
+import { fixtures as all, fixtureBytes } from './support/fixtures.js'
 
-const fixtures = fixturesOf('qcow').filter(({ secrets }) => secrets === undefined)
+const fixtures = all.filter(({ secrets }) => secrets === undefined)
 
 const references: ReferenceResolver = {
   open: async ({ name }) => ({
@@ -55,7 +57,7 @@ describe('refused', () => {
 })
 
 describe('info', () => {
-  for (const fixture of fixturesOf('qcow').filter(({ info, expect: e }) => info?.json && e === 'ok')) {
+  for (const fixture of all.filter(({ info, expect: e }) => info?.json && e === 'ok')) {
     it(fixture.file, async () => {
       await using image = await openFixture(fixture, { inspect: true })
       const info = await image.info()

@@ -1,9 +1,10 @@
 import { createImage, createWriter, type OpenOptions, referencesFrom, viewOf } from '@img/core'
+import { content, digest } from '@tooling/test-disks/disks'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { qcow } from '../src/format.js'
-import { content, digest, empty, open } from './support/disks.js'
-import { fixtureBytes, fixturesOf } from './support/fixtures.js'
-import { MemoryStorage } from './support/storage.js'
+import { empty, open } from './support/disks.js'
+import { fixtureBytes, fixtures } from './support/fixtures.js'
 
 const cluster = 4096
 const sound = { checkErrors: 0, corruptions: 0, leaks: 0 }
@@ -195,7 +196,7 @@ describe('encryption', () => {
     it(`is QEMU's${async ? ' (asynchronously)' : ''}`, async () => {
       const storage = new MemoryStorage(fixtureBytes('qcow1-aes.qcow'), { async })
       await using image = await open(storage, { secret: key('sixteen byte key') })
-      const fixture = fixturesOf('qcow').find(({ file }) => file === 'qcow1-aes.qcow')
+      const fixture = fixtures.find(({ file }) => file === 'qcow1-aes.qcow')
       expect(await digest(image)).toBe(fixture?.content?.sha256)
     })
   }

@@ -3,11 +3,12 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { convert, createWriter, openImage } from '@img/core'
+import { content, random } from '@tooling/test-disks/disks'
+import { assertSame, hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage, MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { qcow } from '../src/format.js'
-import { content, open, random, registry } from './support/disks.js'
-import { assertSame, hasQemu, run } from './support/qemu.js'
-import { FileStorage, MemoryStorage } from './support/storage.js'
+import { open, registry } from './support/disks.js'
 
 const MB = 1024 * 1024
 const size = 5 * MB + 512
@@ -68,7 +69,7 @@ describe.skipIf(!hasQemu)('side by side with QEMU (skipped without it)', () => {
         expect(Buffer.compare(await content(image), model)).toBe(0)
         expect(await image.check?.()).toMatchObject({ checkErrors: 0, corruptions: 0 })
         writeFileSync(join(dir, 'model.raw'), model)
-        assertSame(join(dir, 'model.raw'), path)
+        assertSame('qcow', join(dir, 'model.raw'), path)
       }
       try {
         await make(path, model, compress)

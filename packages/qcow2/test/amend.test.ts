@@ -2,11 +2,12 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from '
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type DiskImage, openImage } from '@img/core'
+import { content, patternDisk, random } from '@tooling/test-disks/disks'
+import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage, MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
-import { content, patternDisk, random, registry } from './support/disks.js'
+import { registry } from './support/disks.js'
 import { PowerStorage } from './support/power.js'
-import { assertClean, hasQemu, run } from './support/qemu.js'
-import { FileStorage, MemoryStorage } from './support/storage.js'
 import { besides } from './support/write-run.js'
 
 const KB = 1024
@@ -130,7 +131,7 @@ describe.skipIf(!hasQemu)('amend (skipped without qemu-img)', () => {
       ] as const) {
         await amend(dir, { compat: value })
         expect(info(dir).compat).toBe(told)
-        assertClean(join(dir, 'disk.qcow2'))
+        assertClean('qcow2', join(dir, 'disk.qcow2'))
         expect(Buffer.compare(seen(dir), before[0] as Buffer)).toBe(0)
         expect((await everything(dir)).map((bytes, i) => Buffer.compare(bytes, before[i] as Buffer))).toEqual(
           before.map(() => 0),
@@ -154,7 +155,7 @@ describe.skipIf(!hasQemu)('amend (skipped without qemu-img)', () => {
         before[0]?.fill(bits, at, at + 3000)
         await disk.close()
         expect(info(dir)['refcount-bits']).toBe(bits)
-        assertClean(join(dir, 'disk.qcow2'))
+        assertClean('qcow2', join(dir, 'disk.qcow2'))
         expect(Buffer.compare(seen(dir), before[0] as Buffer), `${bits} bits`).toBe(0)
       }
       expect((await everything(dir)).map((bytes, i) => Buffer.compare(bytes, before[i] as Buffer))).toEqual(
@@ -191,7 +192,7 @@ describe.skipIf(!hasQemu)('amend (skipped without qemu-img)', () => {
       await expect(amend(dir, { size: '500k' })).rejects.toMatchObject({ code: 'IMG_BAD_OPTION' })
       await amend(dir, { size: '500k' }, { force: true })
       expect(Buffer.compare(seen(dir), before.subarray(0, 500 * KB))).toBe(0)
-      assertClean(join(dir, 'disk.qcow2'))
+      assertClean('qcow2', join(dir, 'disk.qcow2'))
     })
   })
 
@@ -240,7 +241,7 @@ describe.skipIf(!hasQemu)('amend (skipped without qemu-img)', () => {
       await disk.amend?.({ data_file: `${dir}/moved.raw` })
       await disk.close()
       expect(info(dir)).toMatchObject({ 'data-file': `${dir}/moved.raw`, 'data-file-raw': false })
-      assertClean(path)
+      assertClean('qcow2', path)
     })
   })
 

@@ -2,11 +2,12 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSyn
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { commit, type DiskImage, openImage, rebase, referencesFrom } from '@img/core'
+import { content, patternDisk, random } from '@tooling/test-disks/disks'
+import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
-import { content, patternDisk, random, registry } from './support/disks.js'
+import { registry } from './support/disks.js'
 import { PowerStorage } from './support/power.js'
-import { assertClean, hasQemu, run } from './support/qemu.js'
-import { FileStorage } from './support/storage.js'
 import { besides } from './support/write-run.js'
 
 const KB = 1024
@@ -122,9 +123,9 @@ describe.skipIf(!hasQemu)('commit (skipped without qemu-img)', () => {
         wanted.set(before)
         expect(Buffer.compare(seen(dir, name), wanted), `seed ${seed}`).toBe(0)
         expect(Buffer.compare(seen(dir, 'top.qcow2'), before)).toBe(0)
-        assertClean(join(dir, 'top.qcow2'))
+        assertClean('qcow2', join(dir, 'top.qcow2'))
         if (depth === 1) {
-          assertClean(join(dir, name))
+          assertClean('qcow2', join(dir, name))
           const [only] = JSON.parse(must('qemu-img', 'map', '--output=json', join(dir, 'top.qcow2')))
           expect(only.depth).toBeGreaterThan(0)
           expect(statSync(join(dir, 'top.qcow2')).size).toBeLessThan(350 * KB)
@@ -146,12 +147,12 @@ describe.skipIf(!hasQemu)('commit (skipped without qemu-img)', () => {
       expect(await commit(top)).toMatchObject({ emptied: true })
       await top.close()
       expect(Buffer.compare(seen(dir, 'top.qcow2'), before)).toBe(0)
-      assertClean(join(dir, 'top.qcow2'))
+      assertClean('qcow2', join(dir, 'top.qcow2'))
       // The snapshot shows what it showed above what was beneath then.
       copyFileSync(join(dir, 'old.raw'), join(dir, 'base.raw'))
       must('qemu-img', 'snapshot', '-a', 'one', join(dir, 'top.qcow2'))
       expect(Buffer.compare(seen(dir, 'top.qcow2'), then)).toBe(0)
-      assertClean(join(dir, 'top.qcow2'))
+      assertClean('qcow2', join(dir, 'top.qcow2'))
     })
   })
 
@@ -178,7 +179,7 @@ describe.skipIf(!hasQemu)('commit (skipped without qemu-img)', () => {
       await expect(going).rejects.toThrow('enough')
       await top.close()
       expect(Buffer.compare(seen(dir, 'top.qcow2'), before)).toBe(0)
-      assertClean(join(dir, 'top.qcow2'))
+      assertClean('qcow2', join(dir, 'top.qcow2'))
     })
   })
 })
@@ -232,7 +233,7 @@ describe.skipIf(!hasQemu)('rebase (skipped without qemu-img)', () => {
         expect(info['backing-filename']).toBe(reference?.name)
         expect(info['backing-filename-format']).toBe(reference?.format)
         expect(Buffer.compare(seen(dir, 'top.qcow2'), before), `${reference?.name}, seed ${seed}`).toBe(0)
-        assertClean(join(dir, 'top.qcow2'))
+        assertClean('qcow2', join(dir, 'top.qcow2'))
         if (next() < 0.5) {
           must('qemu-img', 'rebase', '-b', 'other.raw', '-F', 'raw', join(dir, 'top.qcow2'))
           expect(Buffer.compare(seen(dir, 'top.qcow2'), before)).toBe(0)
@@ -300,7 +301,7 @@ describe.skipIf(!hasQemu)('rebase (skipped without qemu-img)', () => {
       const reference = { kind: 'backing', name: 'x'.repeat(1024) } as const
       await expect(rebase(top, { reference, unsafe: true })).rejects.toMatchObject({ code: 'IMG_BAD_OPTION' })
       await top.close()
-      assertClean(join(dir, 'top.qcow2'))
+      assertClean('qcow2', join(dir, 'top.qcow2'))
     })
   })
 })

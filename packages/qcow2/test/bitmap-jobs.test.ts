@@ -14,13 +14,14 @@ import {
   openImage,
   type Storage,
 } from '@img/core'
+import { content, patternDisk, random } from '@tooling/test-disks/disks'
+import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage, MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { qcow2 } from '../src/format.js'
 import { dirty, hasNbd, marked, qemuBitmaps, qemuDirty } from './support/bitmaps.js'
-import { content, patternDisk, random, registry } from './support/disks.js'
+import { registry } from './support/disks.js'
 import { PowerStorage } from './support/power.js'
-import { assertClean, hasQemu, run } from './support/qemu.js'
-import { FileStorage, MemoryStorage } from './support/storage.js'
 
 const MB = 1024 * 1024
 
@@ -253,7 +254,7 @@ describe.skipIf(!hasQemu)('bitmaps between images of ours and of QEMU (skipped w
       const theirs = await open(new FileStorage(path('theirs'), { flags: 'r' }), false)
       expect(await dirty(theirs.bitmaps, 'm')).toEqual(found)
       await theirs.close()
-      assertClean(path('ours'))
+      assertClean('qcow2', path('ours'))
       expect(qemuBitmaps(path('ours')).map(({ name, flags }) => [name, flags])).toEqual([
         ['m', ['auto']],
         ['b', ['auto']],

@@ -2,13 +2,14 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createImage, type DirtyRange, type DiskImage, openImage, type Storage } from '@img/core'
+import { random } from '@tooling/test-disks/disks'
+import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage, MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { qcow2 } from '../src/format.js'
 import { dirty, hasNbd, marked, qemuBitmaps, qemuDirty } from './support/bitmaps.js'
-import { random, registry } from './support/disks.js'
+import { registry } from './support/disks.js'
 import { fixtureBytes, fixtures } from './support/fixtures.js'
-import { assertClean, hasQemu, run } from './support/qemu.js'
-import { FileStorage, MemoryStorage } from './support/storage.js'
 
 const MB = 1024 * 1024
 
@@ -69,7 +70,7 @@ describe.skipIf(!hasQemu)('bitmaps that are changed (skipped without qemu-img)',
       await disk.discard?.(3 * MB, 131072)
       await disk.close()
       expect(qemuBitmaps(path).map(({ flags }) => flags)).toEqual([['auto'], []])
-      assertClean(path)
+      assertClean('qcow2', path)
       run('qemu-io', '-f', 'qcow2', '-c', 'write 6M 4k', path)
       const again = await open(new FileStorage(path, { flags: 'r' }), false)
       const expected = [
@@ -98,7 +99,7 @@ describe.skipIf(!hasQemu)('bitmaps that are changed (skipped without qemu-img)',
         await bitmaps?.add?.('a')
         await bitmaps?.add?.('b', { granularity: 512, disabled: true })
         await bitmaps?.add?.('größer', { granularity: 2 ** 31 })
-        assertClean(path)
+        assertClean('qcow2', path)
         const cluster = disk.clusterSize
         const usual = Math.max(4096, Math.min(65536, cluster))
         expect(qemuBitmaps(path)).toEqual([
@@ -139,14 +140,14 @@ describe.skipIf(!hasQemu)('bitmaps that are changed (skipped without qemu-img)',
           await expect(bitmaps?.[member]?.('größer')).rejects.toMatchObject({ code: 'IMG_NOT_FOUND' })
         }
         await disk.close()
-        assertClean(path)
+        assertClean('qcow2', path)
         if (hasNbd) expect(qemuDirty(path, 'a')).toEqual([5, 6, 7].map((at) => [at * MB, usual]))
         expect(qemuBitmaps(path).map(({ name }) => name)).toEqual(['a', 'b'])
         const last = await openFile(path)
         await last.bitmaps?.remove?.('a')
         await last.bitmaps?.remove?.('b')
         await last.close()
-        assertClean(path)
+        assertClean('qcow2', path)
         expect(qemuBitmaps(path)).toEqual([])
       })
     })
@@ -213,7 +214,7 @@ describe.skipIf(!hasQemu)('bitmaps that are changed (skipped without qemu-img)',
             }
             await disk.close()
           }
-          assertClean(path)
+          assertClean('qcow2', path)
           const reader = await open(new FileStorage(path, { flags: 'r' }), false)
           for (const [name, { ranges, granularity }] of model) {
             const expected = marked(ranges, granularity, size)
@@ -252,7 +253,7 @@ describe.skipIf(!hasQemu)('bitmaps that are changed (skipped without qemu-img)',
       await bitmaps?.remove?.('other')
       await disk.resize?.(8 * MB)
       await disk.close()
-      assertClean(path)
+      assertClean('qcow2', path)
     })
   })
 
@@ -270,7 +271,7 @@ describe.skipIf(!hasQemu)('bitmaps that are changed (skipped without qemu-img)',
       await disk.amend?.({ refcount_bits: '64' })
       await disk.compact?.()
       await disk.close()
-      assertClean(path)
+      assertClean('qcow2', path)
       if (hasNbd)
         expect(qemuDirty(path, 'b')).toEqual([
           [0, 65536],

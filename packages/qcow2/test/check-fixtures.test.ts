@@ -1,8 +1,9 @@
 import { ImageError } from '@img/core'
+import type { CheckRun } from '@tooling/test-disks/fixtures'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { type Outcome, runCheck as run, shownLines } from './support/check.js'
-import { type CheckRun, fixtureBytes, fixtures, hasFixture } from './support/fixtures.js'
-import { MemoryStorage } from './support/storage.js'
+import { fixtureBytes, fixtures, hasFixture } from './support/fixtures.js'
 
 /** Where more is repaired than qemu-img can: it stops with an error, and the image stays as damaged as it was. */
 const better = ['bad-qcow2-rt-misaligned.qcow2']

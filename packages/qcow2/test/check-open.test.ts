@@ -2,13 +2,14 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type CheckFinding, type DiskImage, openImage } from '@img/core'
+import { content, patternDisk, random } from '@tooling/test-disks/disks'
+import { hasQemu, run } from '@tooling/test-disks/qemu'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { runCheck } from './support/check.js'
-import { content, patternDisk, random, registry } from './support/disks.js'
+import { registry } from './support/disks.js'
 import { fixtureBytes } from './support/fixtures.js'
 import { PowerStorage } from './support/power.js'
-import { hasQemu, run } from './support/qemu.js'
-import { MemoryStorage } from './support/storage.js'
 
 /** Byte 79 holds the lowest incompatible feature bits. */
 const DIRTY = 1

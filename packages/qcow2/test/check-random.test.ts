@@ -2,12 +2,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openImage } from '@img/core'
+import { patternDisk } from '@tooling/test-disks/disks'
+import { hasQemu, run } from '@tooling/test-disks/qemu'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { qemuCheck, runCheck } from './support/check.js'
-import { patternDisk, registry } from './support/disks.js'
-import { hasQemu, run } from './support/qemu.js'
-import { MemoryStorage } from './support/storage.js'
+import { registry } from './support/disks.js'
 
 const KB = 1024
 

@@ -2,12 +2,13 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type DiskImage, openImage } from '@img/core'
+import { content, patternDisk, random } from '@tooling/test-disks/disks'
+import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage, MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
-import { content, patternDisk, random, registry } from './support/disks.js'
+import { registry } from './support/disks.js'
 import { passphrase, qemuCreate, secretOf } from './support/encryption.js'
 import { PowerStorage } from './support/power.js'
-import { assertClean, hasQemu, run } from './support/qemu.js'
-import { FileStorage, MemoryStorage } from './support/storage.js'
 import { besides } from './support/write-run.js'
 
 const KB = 1024
@@ -121,7 +122,7 @@ describe.skipIf(!hasQemu)('compact (skipped without qemu-img)', () => {
     await inDirectory(async (dir, path) => {
       const next = random(seed)
       await make(dir, path, kind, next)
-      assertClean(path)
+      assertClean('qcow2', path)
       const before = statSync(path).size
       const disk = await open(path)
       const wanted = await everything(disk)
@@ -134,7 +135,7 @@ describe.skipIf(!hasQemu)('compact (skipped without qemu-img)', () => {
       await disk.write?.(5000, new Uint8Array(9000).fill(4))
       wanted[0]?.fill(4, 5000, 14000)
       await disk.close()
-      assertClean(path)
+      assertClean('qcow2', path)
       expect(freeShare(path)).toBeLessThanOrEqual(0)
       const again = await open(path)
       expect(differ(await everything(again), wanted)).toBe(-1)
@@ -144,7 +145,7 @@ describe.skipIf(!hasQemu)('compact (skipped without qemu-img)', () => {
       const { used, free } = await usage(again)
       expect(free).toBeLessThanOrEqual(kind.compressed === true ? used * 0.2 + 3 : 2)
       await again.close()
-      assertClean(path)
+      assertClean('qcow2', path)
       const out = join(dir, 'seen.raw')
       must('qemu-img', 'convert', '-O', 'raw', path, out)
       expect(Buffer.compare(readFileSync(out), wanted[0] as Buffer)).toBe(0)
@@ -171,7 +172,7 @@ describe.skipIf(!hasQemu)('compact (skipped without qemu-img)', () => {
       expect(free).toBeLessThanOrEqual(2)
       expect(used).toBeGreaterThan(0)
       await disk.close()
-      assertClean(path)
+      assertClean('qcow2', path)
       const after = JSON.parse(must('qemu-img', 'info', '--output=json', path))
       expect(after['format-specific'].data.bitmaps).toEqual(before['format-specific'].data.bitmaps)
       const again = await open(path)
@@ -189,7 +190,7 @@ describe.skipIf(!hasQemu)('compact (skipped without qemu-img)', () => {
       await external.compact?.()
       expect(differ(await everything(external), shown)).toBe(-1)
       await external.close()
-      assertClean(path)
+      assertClean('qcow2', path)
       expect(Buffer.compare(readFileSync(data), before2)).toBe(0)
     })
   })
@@ -237,7 +238,7 @@ describe.skipIf(!hasQemu)('compact (skipped without qemu-img)', () => {
       await expect(going).rejects.toThrow('enough')
       expect(differ(await everything(disk), wanted)).toBe(-1)
       await disk.close()
-      assertClean(path)
+      assertClean('qcow2', path)
     })
   })
 

@@ -2,11 +2,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { convert, createWriter, ImageError, type ReferenceResolver } from '@img/core'
+import { content, openRaw, patternDisk } from '@tooling/test-disks/disks'
+import { assertClean, assertSame, hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage } from '@tooling/test-disks/storage'
 import { afterAll, describe, expect, it } from 'vitest'
 import { qcow2 } from '../src/format.js'
-import { content, openQcow2, openRaw, patternDisk } from './support/disks.js'
-import { assertClean, assertSame, hasQemu, run } from './support/qemu.js'
-import { FileStorage } from './support/storage.js'
+import { openQcow2 } from './support/disks.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'qcow2-create-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -103,8 +104,8 @@ describe('a new image has the content and the structure it should', () => {
       if (!hasQemu) return
       const rawPath = join(folder, `${index}.raw`)
       writeFileSync(rawPath, disk)
-      assertClean(path)
-      assertSame(rawPath, path)
+      assertClean('qcow2', path)
+      assertSame('qcow2', rawPath, path)
       if (options.data_file_raw === 'on') {
         expect(run('qemu-img', 'compare', '-f', 'raw', '-F', 'raw', rawPath, dataPath).status).toBe(0)
       }
@@ -114,7 +115,7 @@ describe('a new image has the content and the structure it should', () => {
       expect(run('qemu-io', '-f', 'qcow2', '-c', `write -P 7 ${middle} 512`, path).stdout).toContain(
         'wrote 512/512',
       )
-      assertClean(path)
+      assertClean('qcow2', path)
     })
   })
 })

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
 import { createRegistry, type DiskImage, type MemoryStorage, memoryStorage, openImage } from '@img/core'
+import { type Fixture, fixtureMap } from '@tooling/test-disks/fixtures'
+import { raw } from '@tooling/test-disks/raw'
 import { describe, expect, it } from 'vitest'
 import { qcow2 } from '../src/format.js'
-import { type Fixture, fixtureBytes, fixtureMap, fixtures, hasFixture } from './support/fixtures.js'
-import { raw } from './support/raw.js'
+import { fixtureBytes, fixtures, hasFixture } from './support/fixtures.js'
 
 const encrypted = fixtures.filter(({ secrets, file }) => secrets !== undefined && hasFixture(file))
 

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type DiskImage, memoryStorage } from '@img/core'
+import { hasQemu } from '@tooling/test-disks/qemu'
 import { afterAll, describe, expect, it } from 'vitest'
 import {
   bytesOf,
@@ -18,7 +19,6 @@ import {
   save,
   secretOf,
 } from './support/encryption.js'
-import { hasQemu } from './support/qemu.js'
 
 const dir = mkdtempSync(join(tmpdir(), 'qcow2-encryption-'))
 afterAll(() => rmSync(dir, { recursive: true, force: true }))

@@ -1,7 +1,5 @@
-import { createHash } from 'node:crypto'
 import { dirname, join } from 'node:path'
 import {
-  type BlockDevice,
   createRegistry,
   type DiskImage,
   ImageError,
@@ -9,19 +7,13 @@ import {
   openImage,
   type ReferenceResolver,
 } from '@img/core'
+import { digest } from '@tooling/test-disks/disks'
+import { type Fixture, fixtureMap, type MapEntry } from '@tooling/test-disks/fixtures'
+import { raw } from '@tooling/test-disks/raw'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { qcow2 } from '../src/format.js'
-import {
-  type Fixture,
-  fixtureBytes,
-  fixtureMap,
-  fixtures,
-  hasAllFixtures,
-  hasFixture,
-  type MapEntry,
-} from './support/fixtures.js'
-import { raw } from './support/raw.js'
-import { MemoryStorage } from './support/storage.js'
+import { fixtureBytes, fixtures, hasAllFixtures, hasFixture } from './support/fixtures.js'
 
 const registry = createRegistry([qcow2, raw])
 
@@ -42,17 +34,6 @@ function storage(name: string, async = false): MemoryStorage {
 
 function open(fixture: Fixture, options: OpenOptions = {}, async = false): Promise<DiskImage> {
   return openImage(storage(fixture.file, async), { registry, format: 'qcow2', references, ...options })
-}
-
-async function digest(device: BlockDevice, offset = 0, length = device.size): Promise<string> {
-  const hash = createHash('sha256')
-  const step = 1 << 20
-  for (let at = offset; at < offset + length; at += step) {
-    const bytes = new Uint8Array(Math.min(step, offset + length - at))
-    await device.read(at, bytes)
-    hash.update(bytes)
-  }
-  return hash.digest('hex')
 }
 
 /** Backing files in formats that this package does not bring. */

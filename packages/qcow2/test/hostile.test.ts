@@ -1,10 +1,11 @@
 import { convert, createWriter, type DiskImage, ImageError, openImage } from '@img/core'
+import { openRaw, patternDisk } from '@tooling/test-disks/disks'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { qcow2 } from '../src/format.js'
-import { openRaw, patternDisk, registry } from './support/disks.js'
+import { registry } from './support/disks.js'
 import { fixtureBytes } from './support/fixtures.js'
-import { MemoryStorage } from './support/storage.js'
 
 async function made(options: Record<string, string>, compress: boolean): Promise<Uint8Array> {
   const target = new MemoryStorage()

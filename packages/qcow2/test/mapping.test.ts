@@ -1,9 +1,9 @@
 import { type ClusterRun, type Driver, ImageError, type Storage } from '@img/core'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { ExtensionType, makeStringExtension } from '../src/extensions.js'
 import { type Build, buildImage, COMPRESSED, COPIED, freeCluster, openDriver } from './support/build.js'
-import { MemoryStorage } from './support/storage.js'
 
 /** What 512 guest bytes are: kind, and host offset of the first where there is one. */
 type Sector = readonly [kind: string, host: number | undefined]

@@ -1,9 +1,9 @@
 import { createRegistry, ImageError, measure, openImage } from '@img/core'
+import { hasQemu, run } from '@tooling/test-disks/qemu'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { qcow2 } from '../src/format.js'
 import { fixtureBytes, fixtures } from './support/fixtures.js'
-import { hasQemu, run } from './support/qemu.js'
-import { MemoryStorage } from './support/storage.js'
 
 const sizes = ['0', '1', '512', '64k', '1M', '10000000', '1G', '1T', '100G', '63T']
 const options: Record<string, string>[] = [

@@ -2,10 +2,10 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openImage, preallocations } from '@img/core'
+import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { registry } from './support/disks.js'
-import { assertClean, hasQemu, run } from './support/qemu.js'
-import { FileStorage } from './support/storage.js'
 
 const MB = 1024 * 1024
 const options = [
@@ -36,7 +36,7 @@ describe.skipIf(!hasQemu)('growing with preallocation (skipped without qemu-img)
         const size = 5 * MB + 512
         await disk.resize?.(size, { preallocation })
         await disk.close()
-        assertClean(path)
+        assertClean('qcow2', path)
         const out = join(dir, 'out.raw')
         run('qemu-img', 'convert', '-O', 'raw', path, out)
         const wanted = Buffer.alloc(size)

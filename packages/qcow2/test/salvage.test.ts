@@ -1,8 +1,9 @@
 import { convert, createWriter, type DiskImage, ImageError, memoryStorage, openImage } from '@img/core'
+import { content, openRaw, patternDisk } from '@tooling/test-disks/disks'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { qcow2 } from '../src/format.js'
-import { content, openRaw, patternDisk, registry } from './support/disks.js'
-import { MemoryStorage } from './support/storage.js'
+import { registry } from './support/disks.js'
 
 const MB = 1024 * 1024
 const disk = patternDisk(9 * MB, 11, 300_000)

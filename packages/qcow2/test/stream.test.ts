@@ -2,11 +2,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ImageError, streamImage } from '@img/core'
+import { content, openRaw, patternDisk } from '@tooling/test-disks/disks'
+import { assertClean, assertSame, hasQemu } from '@tooling/test-disks/qemu'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { afterAll, describe, expect, it } from 'vitest'
 import { qcow2 } from '../src/format.js'
-import { content, openQcow2, openRaw, patternDisk } from './support/disks.js'
-import { assertClean, assertSame, hasQemu } from './support/qemu.js'
-import { MemoryStorage } from './support/storage.js'
+import { openQcow2 } from './support/disks.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'qcow2-stream-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -77,8 +78,8 @@ describe('an image written forward only', () => {
       const path = join(folder, `${index}.qcow2`)
       writeFileSync(path, bytes)
       writeFileSync(join(folder, `${index}.raw`), disk)
-      assertClean(path)
-      assertSame(join(folder, `${index}.raw`), path)
+      assertClean('qcow2', path)
+      assertSame('qcow2', join(folder, `${index}.raw`), path)
     })
   })
 

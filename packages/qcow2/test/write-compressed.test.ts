@@ -2,11 +2,12 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type DiskImage, openImage } from '@img/core'
+import { content, patternDisk, random } from '@tooling/test-disks/disks'
+import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage, MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
-import { content, patternDisk, random, registry } from './support/disks.js'
+import { registry } from './support/disks.js'
 import { PowerStorage } from './support/power.js'
-import { assertClean, hasQemu, run } from './support/qemu.js'
-import { FileStorage, MemoryStorage } from './support/storage.js'
 import { besides } from './support/write-run.js'
 
 const KB = 1024
@@ -101,7 +102,7 @@ describe.skipIf(!hasQemu)('compressed writes in place (skipped without qemu-img)
           snapshot = model.slice()
         } else {
           await disk.close()
-          assertClean(path)
+          assertClean('qcow2', path)
           expect(Buffer.compare(seen(path), model), `seed ${seed}, step ${i}`).toBe(0)
           // What QEMU packs goes on where this library stopped, and the other way round.
           const at = Math.floor(next() * Math.floor(size / unit)) * unit
@@ -119,7 +120,7 @@ describe.skipIf(!hasQemu)('compressed writes in place (skipped without qemu-img)
         await disk.snapshots?.delete?.('one')
       }
       await disk.close()
-      assertClean(path)
+      assertClean('qcow2', path)
       expect(Buffer.compare(seen(path), model)).toBe(0)
     })
   })
@@ -134,7 +135,7 @@ describe.skipIf(!hasQemu)('compressed writes in place (skipped without qemu-img)
       const disk = await open(path)
       await disk.writeCompressed?.(0, bytes)
       await disk.close()
-      assertClean(path)
+      assertClean('qcow2', path)
       expect(Buffer.compare(seen(path), bytes)).toBe(0)
       expect(statSync(path).size).toBeLessThan(statSync(join(dir, 'theirs.qcow2')).size * 1.2)
     })
@@ -173,7 +174,7 @@ describe.skipIf(!hasQemu)('compressed writes in place (skipped without qemu-img)
       for (let i = 0; i < 30; i++) await disk.writeCompressed?.(0, patternDisk(16 * KB, i, 3000))
       await disk.close()
       writeFileSync(path, storage.content())
-      assertClean(path)
+      assertClean('qcow2', path)
       const next = random(seed)
       for (let i = 0; i < 20; i++) {
         const at = mark + Math.floor(next() * (storage.events.length - mark))

@@ -1,8 +1,9 @@
 import { type DiskImage, openImage } from '@img/core'
+import { content } from '@tooling/test-disks/disks'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { buildImage, COPIED } from './support/build.js'
-import { content, registry } from './support/disks.js'
-import { MemoryStorage } from './support/storage.js'
+import { registry } from './support/disks.js'
 
 /** A 64 KiB cluster image of 1 MiB with one data cluster: header, refcount table, L1, refcount block, L2, data. */
 function small(edit?: (view: DataView) => void, incompatible: readonly number[] = []): Uint8Array {

@@ -2,11 +2,12 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openImage } from '@img/core'
+import { content, patternDisk, random } from '@tooling/test-disks/disks'
+import { hasQemu, run } from '@tooling/test-disks/qemu'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
-import { content, patternDisk, random, registry } from './support/disks.js'
+import { registry } from './support/disks.js'
 import { PowerStorage } from './support/power.js'
-import { hasQemu, run } from './support/qemu.js'
-import { MemoryStorage } from './support/storage.js'
 
 const MB = 1024 * 1024
 const cases = [

@@ -1,5 +1,5 @@
+import { hasQemu } from '@tooling/test-disks/qemu'
 import { describe, it } from 'vitest'
-import { hasQemu } from './support/qemu.js'
 import { type WriteCase, WriteRun } from './support/write-run.js'
 
 const MB = 1024 * 1024

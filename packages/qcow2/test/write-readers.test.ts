@@ -1,8 +1,8 @@
 import { createImage, type DiskImage, openImage } from '@img/core'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { qcow2 } from '../src/format.js'
 import { registry } from './support/disks.js'
-import { MemoryStorage } from './support/storage.js'
 
 const CLUSTER = 65536
 

@@ -2,11 +2,12 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type DiskImage, openImage, type Storage } from '@img/core'
+import { content, patternDisk, random } from '@tooling/test-disks/disks'
+import { hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage, MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
-import { content, patternDisk, random, registry } from './support/disks.js'
+import { registry } from './support/disks.js'
 import { PowerStorage } from './support/power.js'
-import { hasQemu, run } from './support/qemu.js'
-import { FileStorage, MemoryStorage } from './support/storage.js'
 
 function open(storage: Storage, writable = true): Promise<DiskImage> {
   return openImage(storage, { registry, format: 'qcow2', writable })

@@ -2,12 +2,13 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Codec, createImage, createWriter, ImageError, type ImageWriter, loadCodec } from '@img/core'
+import { content, random } from '@tooling/test-disks/disks'
+import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage, MemoryStorage } from '@tooling/test-disks/storage'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { qcow2 } from '../src/format.js'
-import { content, openQcow2, random } from './support/disks.js'
-import { assertClean, hasQemu, run } from './support/qemu.js'
-import { FileStorage, MemoryStorage } from './support/storage.js'
+import { openQcow2 } from './support/disks.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'qcow2-writer-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -130,7 +131,7 @@ describe('a writer', () => {
         // The judge is slow: it sees every third.
         if (hasQemu && index++ % 3 === 0) {
           writeFileSync(join(folder, 'backing.raw'), new Uint8Array(size).fill(0xbb))
-          assertClean(path)
+          assertClean('qcow2', path)
         }
       }),
       { numRuns: 60 },

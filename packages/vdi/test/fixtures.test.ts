@@ -1,10 +1,10 @@
 import { ImageError, type OpenOptions, type ReferenceResolver } from '@img/core'
+import { digest } from '@tooling/test-disks/disks'
+import { type Fixture, fixtureMap } from '@tooling/test-disks/fixtures'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
-import { digest, open } from './support/disks.js'
-import { type Fixture, fixtureBytes, fixtureMap, fixturesOf, hasFixture } from './support/fixtures.js'
-import { MemoryStorage } from './support/storage.js'
-
-const fixtures = fixturesOf('vdi')
+import { open } from './support/disks.js'
+import { fixtureBytes, fixtures, hasFixture } from './support/fixtures.js'
 
 /** Finds the parent as a folder would be searched: by the bytes that it has to hold. */
 const references: ReferenceResolver = {

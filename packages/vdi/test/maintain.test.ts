@@ -1,8 +1,9 @@
 import { createImage, type DiskImage, ImageError, type OpenOptions, referencesFrom, viewOf } from '@img/core'
+import { content, random } from '@tooling/test-disks/disks'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { vdi } from '../src/format.js'
-import { content, empty, open, random } from './support/disks.js'
-import { MemoryStorage } from './support/storage.js'
+import { empty, open } from './support/disks.js'
 
 const block = 128 * 1024
 const small = { block_size: block }

@@ -2,11 +2,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createImage } from '@img/core'
+import { content, random } from '@tooling/test-disks/disks'
+import { assertClean, assertSame, hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { vdi } from '../src/format.js'
-import { content, open, random } from './support/disks.js'
-import { assertClean, assertSame, hasQemu, run } from './support/qemu.js'
-import { FileStorage } from './support/storage.js'
+import { open } from './support/disks.js'
 
 const MB = 1024 * 1024
 const cases = [
@@ -49,9 +50,9 @@ describe.skipIf(!hasQemu)('written by turns with qemu-io (skipped without QEMU)'
             }
           }
           await image.close()
-          assertClean(path)
+          assertClean('vdi', path)
           writeFileSync(join(dir, 'model.raw'), model)
-          assertSame(join(dir, 'model.raw'), path)
+          assertSame('vdi', join(dir, 'model.raw'), path)
           const sectors = Math.floor(size / 512)
           for (let i = 0; i < 3; i++) {
             const offset = Math.floor(next() * sectors) * 512
@@ -61,7 +62,7 @@ describe.skipIf(!hasQemu)('written by turns with qemu-io (skipped without QEMU)'
             expect(done.status, done.stderr).toBe(0)
             model.fill(value, offset, offset + length)
           }
-          assertClean(path)
+          assertClean('vdi', path)
           await using after = await open(new FileStorage(path, { flags: 'r' }))
           expect(Buffer.compare(await content(after), model)).toBe(0)
         }

@@ -2,13 +2,13 @@ import { createHash } from 'node:crypto'
 import { rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type CheckFinding, type CheckResult, createImage, ImageError, type OpenOptions } from '@img/core'
+import { content } from '@tooling/test-disks/disks'
+import { assertClean, hasQemu } from '@tooling/test-disks/qemu'
+import { FileStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { vmdk } from '../src/format.js'
-import { content } from './support/disks.js'
 import { fixtureBytes, fixtures } from './support/fixtures.js'
 import { beside, openPath, temporaryFolder } from './support/folder.js'
-import { assertClean, hasQemu } from './support/qemu.js'
-import { FileStorage } from './support/storage.js'
 
 const folder = temporaryFolder('vmdk-check-')
 /** What the disk of the `attack-*` images holds where nothing is wrong with it. */
@@ -62,7 +62,7 @@ describe('damage that is found and mended', () => {
       expect((await run(path)).messages).toEqual([])
       const now = await hash(path)
       if (sha256) expect(now).toBe(sha256)
-      if (hasQemu) assertClean(path)
+      if (hasQemu) assertClean('vmdk', path)
       // What was mended can be written.
       await using image = await openPath(path, { writable: true })
       await image.write?.(0, new Uint8Array(1024).fill(1))

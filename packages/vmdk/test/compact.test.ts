@@ -1,12 +1,12 @@
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { createImage, ImageError } from '@img/core'
+import { content, random } from '@tooling/test-disks/disks'
+import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage } from '@tooling/test-disks/storage'
 import { expect, it } from 'vitest'
 import { vmdk } from '../src/format.js'
-import { content, random } from './support/disks.js'
 import { beside, openPath, temporaryFolder } from './support/folder.js'
-import { assertClean, hasQemu, run } from './support/qemu.js'
-import { FileStorage } from './support/storage.js'
 
 const folder = temporaryFolder('vmdk-compact-')
 const size = 12_000_256
@@ -57,7 +57,7 @@ for (const options of [{}, { zeroed_grain: 'on' }, { grain_size: '8k' }]) {
     await using image = await openPath(path)
     expect(Buffer.compare(await content(image), model)).toBe(0)
     expect((await image.check?.())?.corruptions).toBe(0)
-    if (hasQemu) assertClean(path)
+    if (hasQemu) assertClean('vmdk', path)
   })
 }
 
@@ -106,7 +106,7 @@ it.skipIf(!hasQemu)('compacts what QEMU wrote', async () => {
     path,
   )
   expect(stdout).not.toMatch(/fail|error/i)
-  assertClean(path)
+  assertClean('vmdk', path)
 })
 
 it('refuses flat disks', async () => {

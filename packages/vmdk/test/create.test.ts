@@ -10,12 +10,16 @@ import {
   memoryStorage,
   streamImage,
 } from '@img/core'
+import { content, openRaw, patternDisk } from '@tooling/test-disks/disks'
+import { assertClean, assertSame, hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage, MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { vmdk } from '../src/format.js'
-import { content, openRaw, openVmdk, patternDisk } from './support/disks.js'
+import { openVmdk } from './support/disks.js'
 import { beside, openPath, temporaryFolder } from './support/folder.js'
-import { assertClean, assertSame, hasLibvmdk, hasQemu, run } from './support/qemu.js'
-import { FileStorage, MemoryStorage } from './support/storage.js'
+
+/** True where libvmdk's vmdkinfo is there to judge. */
+const hasLibvmdk = run('vmdkinfo', '-V').status === 0
 
 const folder = temporaryFolder('vmdk-create-')
 const size = 5_000_192
@@ -55,8 +59,8 @@ describe('every subformat', () => {
       expect(Buffer.compare(await content(image), disk)).toBe(0)
       if (!hasQemu) return
       writeFileSync(join(folder, `${index}.raw`), disk)
-      assertClean(path)
-      assertSame(join(folder, `${index}.raw`), path)
+      assertClean('vmdk', path)
+      assertSame('vmdk', join(folder, `${index}.raw`), path)
       const told = JSON.parse(run('qemu-img', 'info', '--output=json', path).stdout)
       const info = await image.info()
       expect(info.specific).toEqual(told['format-specific'].data)
@@ -143,7 +147,7 @@ describe('a pipe', () => {
     const path = join(folder, 'piped.vmdk')
     writeFileSync(path, pipe.bytes())
     writeFileSync(join(folder, 'piped.raw'), disk)
-    assertSame(join(folder, 'piped.raw'), path)
+    assertSame('vmdk', join(folder, 'piped.raw'), path)
     if (hasLibvmdk) expect(run('vmdkinfo', path).status).toBe(0)
   })
 

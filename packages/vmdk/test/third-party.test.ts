@@ -1,18 +1,19 @@
-import { createHash } from 'node:crypto'
 import { dirname, join } from 'node:path'
 import { ImageError, openImage, type ReferenceResolver } from '@img/core'
+import { digest } from '@tooling/test-disks/disks'
+import { thirdParty } from '@tooling/test-disks/fixtures'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { registry } from './support/disks.js'
-import { thirdParty } from './support/fixtures.js'
-import { MemoryStorage } from './support/storage.js'
 
 describe('images of other tools', () => {
-  const found = thirdParty()
+  const found = thirdParty('vmdk')
   if (found === undefined) {
     it.skip('the large collection: set IMG_FIXTURES to its folder', () => undefined)
     return
   }
-  const storage = (name: string): MemoryStorage => new MemoryStorage(found.bytes(name), { label: name })
+  const storage = (name: string): MemoryStorage =>
+    new MemoryStorage(found.fixtureBytes(name), { label: name })
   const references: ReferenceResolver = {
     async open({ name }, from) {
       try {
@@ -23,7 +24,7 @@ describe('images of other tools', () => {
     },
   }
 
-  for (const fixture of found.images) {
+  for (const fixture of found.fixtures) {
     it(`${fixture.file}: ${fixture.title ?? ''}`, async () => {
       const read = async (): Promise<string> => {
         await using image = await openImage(storage(fixture.file), { registry, format: 'vmdk', references })
@@ -36,20 +37,11 @@ describe('images of other tools', () => {
               await image.read(offset, new Uint8Array(Math.min(length, 1 << 20)))
           }
           for (const { offset, length, sha256 } of fixture.ranges ?? []) {
-            const part = new Uint8Array(length)
-            await image.read(offset, part)
-            expect(createHash('sha256').update(part).digest('hex')).toBe(sha256)
+            expect(await digest(image, offset, length)).toBe(sha256)
           }
           return fixture.content?.sha256 ?? ''
         }
-        const hash = createHash('sha256')
-        const buffer = new Uint8Array(1 << 20)
-        for (let at = 0; at < image.size; at += buffer.length) {
-          const part = buffer.subarray(0, Math.min(buffer.length, image.size - at))
-          await image.read(at, part)
-          hash.update(part)
-        }
-        return hash.digest('hex')
+        return digest(image)
       }
       if (fixture.expect === 'ok') {
         expect(await read()).toBe(fixture.truth?.sha256 ?? fixture.content?.sha256 ?? '')

@@ -1,12 +1,13 @@
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { commit, createImage, ImageError, rebase } from '@img/core'
+import { content, random } from '@tooling/test-disks/disks'
+import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
+import { FileStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { vmdk } from '../src/format.js'
-import { content, random, registry } from './support/disks.js'
+import { registry } from './support/disks.js'
 import { beside, openPath, temporaryFolder } from './support/folder.js'
-import { assertClean, hasQemu, run } from './support/qemu.js'
-import { FileStorage } from './support/storage.js'
 
 const folder = temporaryFolder('vmdk-write-')
 
@@ -55,7 +56,7 @@ async function byTurns(
     expect(Buffer.compare(await content(image), model)).toBe(0)
   }
   if (!hasQemu) return
-  assertClean(path)
+  assertClean('vmdk', path)
   const raw = join(folder, 'model.raw')
   writeFileSync(raw, model)
   const { status, stdout } = run('qemu-img', 'compare', '-f', 'raw', '-F', 'vmdk', raw, path)
@@ -191,7 +192,7 @@ describe('a chain', () => {
       await using image = await openPath(path)
       expect(Buffer.compare(await content(image), model)).toBe(0)
     }
-    if (hasQemu) assertClean(top)
+    if (hasQemu) assertClean('vmdk', top)
   })
 
   it('is rebased onto a copy, and onto nothing', async () => {
@@ -241,7 +242,7 @@ describe('resizing', () => {
         expect(image.size).toBe(size)
         expect(Buffer.compare(await content(image), model)).toBe(0)
         if (!hasQemu) continue
-        assertClean(path)
+        assertClean('vmdk', path)
         writeFileSync(join(folder, 'resized.raw'), model)
         const { stdout } = run(
           'qemu-img',

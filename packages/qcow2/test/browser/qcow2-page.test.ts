@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { convert, createWriter, memoryStorage } from '@img/core'
+import { content, openRaw, patternDisk } from '@tooling/test-disks/disks'
+import { assertClean, hasQemu } from '@tooling/test-disks/qemu'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
   type Bundle,
@@ -20,8 +22,7 @@ import {
 } from '../../../core/test/browser/chromium.js'
 import { type RangeServer, startRangeServer } from '../../../core/test/support/range-server.js'
 import { qcow2 } from '../../src/format.js'
-import { content, openQcow2, openRaw, patternDisk } from '../support/disks.js'
-import { assertClean, hasQemu } from '../support/qemu.js'
+import { openQcow2 } from '../support/disks.js'
 import type { qcow2Page } from './qcow2-page.js'
 
 type Pages = typeof qcow2Page
@@ -134,7 +135,7 @@ describe.skipIf(chromiumPath === undefined)(`qcow2 in Chromium${needsChromium}`,
       if (!hasQemu) return
       const path = join(folder, `${name}-new.qcow2`)
       writeFileSync(path, bytes)
-      assertClean(path)
+      assertClean('qcow2', path)
     })
   }
 

@@ -1,5 +1,5 @@
 import type { BitmapStore, DirtyRange } from '@img/core'
-import { run } from './qemu.js'
+import { run } from '@tooling/test-disks/qemu'
 
 /** True where nbdinfo and qemu-nbd are there to read bitmaps as backup tools do. */
 export const hasNbd: boolean =

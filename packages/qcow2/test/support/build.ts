@@ -1,7 +1,7 @@
 import { type Driver, noSecret, type OpenContext, parseOptions } from '@img/core'
+import { MemoryStorage, type TestStorageOptions } from '@tooling/test-disks/storage'
 import { qcow2 } from '../../src/format.js'
 import { type Header, serialiseHeader } from '../../src/header.js'
-import { MemoryStorage, type TestStorageOptions } from './storage.js'
 
 /** An image to be built by hand. */
 export interface Build {

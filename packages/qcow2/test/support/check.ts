@@ -1,7 +1,7 @@
 import { type CheckFinding, type CheckResult, openImage, type Storage } from '@img/core'
+import { run } from '@tooling/test-disks/qemu'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 import { registry } from './disks.js'
-import { run } from './qemu.js'
-import { MemoryStorage } from './storage.js'
 
 /** Numbers as `qemu-img check --output=json` prints them: those that are 0 are left out. */
 function numbers(result: CheckResult): Record<string, number> {

@@ -8,8 +8,8 @@ import {
   type OpenOptions,
   openImage,
 } from '@img/core'
+import { type Run, run } from '@tooling/test-disks/qemu'
 import { qcow2 } from '../../src/format.js'
-import { type Run, run } from './qemu.js'
 
 /** The passphrase of images made by tests. */
 export const passphrase = 'a passphrase, not short'

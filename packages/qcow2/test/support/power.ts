@@ -1,4 +1,4 @@
-import { MemoryStorage } from './storage.js'
+import { MemoryStorage } from '@tooling/test-disks/storage'
 
 type Event =
   | { readonly kind: 'write'; readonly offset: number; readonly bytes: Uint8Array }

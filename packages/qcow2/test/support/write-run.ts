@@ -2,9 +2,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type DiskImage, openImage, type ReferenceResolver } from '@img/core'
-import { content, patternDisk, random, registry } from './disks.js'
-import { assertClean, run } from './qemu.js'
-import { FileStorage } from './storage.js'
+import { content, patternDisk, random } from '@tooling/test-disks/disks'
+import { assertClean, run } from '@tooling/test-disks/qemu'
+import { FileStorage } from '@tooling/test-disks/storage'
+import { registry } from './disks.js'
 
 /** An image to be changed at random. */
 export interface WriteCase {
@@ -228,7 +229,7 @@ export class WriteRun {
       await snapshot.close()
     }
     await this.close()
-    assertClean(this.path)
+    assertClean('qcow2', this.path)
     if (this.#case.options.includes('data_file_raw')) {
       this.compare(new Uint8Array(readFileSync(join(this.dir, 'data.raw'))), 'raw data file')
     }

@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { type DiskImage, ImageError, type OpenOptions, openImage, type ReferenceResolver } from '@img/core'
+import { FileStorage } from '@tooling/test-disks/storage'
 import { afterAll } from 'vitest'
 import { registry } from './disks.js'
-import { FileStorage } from './storage.js'
 
 /** A folder that goes when the tests are over. */
 export function temporaryFolder(name: string): string {

@@ -1,12 +1,13 @@
 import { spawnSync } from 'node:child_process'
 
+/** What a tool said. */
 export interface Run {
   readonly status: number | null
   readonly stdout: string
   readonly stderr: string
 }
 
-/** Runs a tool of QEMU. */
+/** Runs a tool. A missing one has status null. */
 export function run(tool: string, ...args: string[]): Run {
   const { status, stdout, stderr } = spawnSync(tool, args, { encoding: 'utf8', maxBuffer: 1 << 28 })
   return { status, stdout, stderr }
@@ -19,13 +20,13 @@ export const hasQemu: boolean = found
 if (!found) console.warn('qemu-img or qemu-io is missing: tests that compare with QEMU are skipped')
 
 /** Throws unless `qemu-img check` finds nothing at all, leaks included. */
-export function assertClean(path: string): void {
-  const { status, stdout, stderr } = run('qemu-img', 'check', '-f', 'vdi', path)
+export function assertClean(format: string, path: string): void {
+  const { status, stdout, stderr } = run('qemu-img', 'check', '-f', format, path)
   if (status !== 0) throw new Error(`qemu-img check: ${status}\n${stdout}\n${stderr}`)
 }
 
-/** Throws unless qemu-img finds the same content. */
-export function assertSame(raw: string, path: string): void {
-  const { status, stdout, stderr } = run('qemu-img', 'compare', '-f', 'raw', '-F', 'vdi', raw, path)
+/** Throws unless qemu-img finds the content of a raw file in an image. */
+export function assertSame(format: string, raw: string, path: string): void {
+  const { status, stdout, stderr } = run('qemu-img', 'compare', '-f', 'raw', '-F', format, raw, path)
   if (status !== 0) throw new Error(`qemu-img compare: ${status}\n${stdout}\n${stderr}`)
 }
