@@ -189,11 +189,11 @@ export interface OpenContext extends IoOptions {
   addReference?(reference: Reference): Promise<AddedReference>
   /**
    * Opens the image that is in a part of this one's bytes (a disk in an OVA), read-only, whatever its format: probed where none
-   * is named, and never guessed to be raw. It may refer to no file, nor hold an image itself. Whoever asked closes it, and with
-   * it the storage; where it cannot be opened, that is closed already.
+   * is named, and never guessed to be raw. It may refer to no file. Whoever asked closes it, and with it the storage; where it
+   * cannot be opened, that is closed already. Absent where this image is such a part itself.
    * @throws {ImageError} as `openImage`.
    */
-  openInside(storage: Storage, format?: string): Promise<DiskImage>
+  readonly openInside?: ((storage: Storage, format?: string) => Promise<DiskImage>) | undefined
   /**
    * The bytes of a secret (a passphrase, as UTF-8), by the id that an option such as `encrypt.key-secret` names; of the
    * image's own where there is no id.

@@ -30,5 +30,6 @@ export const officialFormats: readonly (FormatManifest & { readonly package: str
   { name: 'luks', package: '@img/luks', magic: [{ offset: 0, hex: '4c554b53babe0001' }] },
   // A physical volume is content of a raw disk: without the plugin it still is one.
   { name: 'lvm', package: '@img/lvm', magic: [] },
-  { name: 'ova', package: '@img/ova', magic: [] },
+  { name: 'ova', package: '@img/ova', magic: [{ offset: 257, hex: '7573746172' }] },
+  { name: 'ovf', package: '@img/ova', magic: [] },
 ]

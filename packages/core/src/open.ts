@@ -60,7 +60,12 @@ export async function openImage(storage: Storage, options: OpenOptions = {}): Pr
   return openDisk(storage, options, [])
 }
 
-async function openDisk(file: Storage, options: OpenOptions, above: readonly Storage[]): Promise<Disk> {
+/** Options of an image that may be a part of another. */
+interface AnyOpenOptions extends OpenOptions {
+  readonly inside?: boolean | undefined
+}
+
+async function openDisk(file: Storage, options: AnyOpenOptions, above: readonly Storage[]): Promise<Disk> {
   let driver: Driver | undefined
   let storage = file
   try {
@@ -82,7 +87,7 @@ async function openDisk(file: Storage, options: OpenOptions, above: readonly Sto
 function openDriver(
   storage: Storage,
   format: Format,
-  options: OpenOptions,
+  options: AnyOpenOptions,
   readers: Readers,
 ): Promise<Driver> {
   const { references = denyReferences, inspect = false, writable = false, signal } = options
@@ -103,6 +108,7 @@ function openDriver(
       const opened = await gate.open(reference, storage, { writable: change, signal })
       return format.onDisk ? diskIn(opened.storage, options) : opened.storage
     },
+    openInside: options.inside === true ? undefined : (part, named) => openInside(part, named, options),
     ...(writable && addsTo(storage, references, signal)),
     readsEnded: () => readers.ended(),
     warn: (message) => options.onWarning?.(message),
@@ -136,6 +142,28 @@ async function diskIn(file: Storage, options: OpenOptions): Promise<Storage> {
     return deviceStorage(await openDisk(file, { ...options, format, options: {} }, []))
   } catch (error) {
     await file.close().catch(() => undefined)
+    throw error
+  }
+}
+
+/** A disk that is a part of another image. What it cannot open it closes. */
+async function openInside(part: Storage, named: string | undefined, options: OpenOptions): Promise<Disk> {
+  const { registry = defaultRegistry, inspect, salvage, signal, secret, onWarning } = options
+  try {
+    const format =
+      named === undefined ? await probeFormat(part, { registry, signal }) : await registry.load(named)
+    if (format === undefined || format.onDisk) {
+      throw new ImageError('IMG_UNKNOWN_FORMAT', `${part.label}: no format recognises this disk`, {
+        source: part.label,
+      })
+    }
+    return await openDisk(
+      part,
+      { registry, format, inspect, salvage, signal, secret, onWarning, inside: true },
+      [],
+    )
+  } catch (error) {
+    await part.close().catch(() => undefined)
     throw error
   }
 }
