@@ -58,7 +58,8 @@ export async function addExtents(
   return { extents, files }
 }
 
-async function removeAll(files: readonly AddedReference[]): Promise<void> {
+/** Takes files away again. */
+export async function removeAll(files: readonly AddedReference[]): Promise<void> {
   for (const file of files) await file.remove().catch(() => undefined)
 }
 

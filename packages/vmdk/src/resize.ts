@@ -6,7 +6,7 @@ import {
   type ResizeOptions,
   type Storage,
 } from '@img/core'
-import { addExtents, isSplit } from './add-extents.js'
+import { addExtents, isSplit, removeAll } from './add-extents.js'
 import type { Descriptor } from './descriptor.js'
 import type { ImageParts } from './driver.js'
 import { unsupported, vmdkError } from './errors.js'
@@ -64,20 +64,22 @@ export async function resizeDisk(
       tellGeometry(changed, bytes / SECTOR)
     }, options)
   const shrink = bytes < last.offset + last.size
-  if (shrink) await tell([])
-  if (sectors !== last.line.sectors) await resizeExtent(last, sectors, options)
   if (shrink) {
+    await tell([])
+    if (sectors !== last.line.sectors) await resizeExtent(last, sectors, options)
     for (const { label: file } of image.extents.slice(kept.length)) {
       if (file !== undefined) context.warn(`${file} is no part of the disk any more, and can be removed`)
     }
     return { extents, files: [] }
   }
-  if (wanted === sectors) {
-    await tell([])
-    return { extents, files: [] }
-  }
   const place = { label, count: extents.length }
   const added = await addExtents(own, place, wanted - sectors, most, context, options)
+  try {
+    if (sectors !== last.line.sectors) await resizeExtent(last, sectors, options)
+  } catch (error) {
+    await removeAll(added.files)
+    throw error
+  }
   const files = added.files.map(({ storage }) => storage)
   try {
     await tell(added.extents)
