@@ -21,8 +21,10 @@ const limits = [
   ['@img/crypto', 'crypto/dist/index.js', '21 kB'],
   ['@img/vmdk', 'vmdk/dist/index.js', '22 kB'],
   ['@img/vmdk/format', 'vmdk/dist/format.js', '22 kB'],
-  ['@img/lvm', 'lvm/dist/index.js', '12.3 kB'],
-  ['@img/lvm/format', 'lvm/dist/format.js', '12.3 kB'],
+  ['@img/ova', 'ova/dist/index.js', '40 kB'],
+  ['@img/ova/format', 'ova/dist/format.js', '40 kB'],
+  ['@img/lvm', 'lvm/dist/index.js', '40 kB'],
+  ['@img/lvm/format', 'lvm/dist/format.js', '40 kB'],
   ['@img/conformance', 'conformance/dist/index.js', '31 kB'],
   ['@img/node', 'node/dist/index.js', '15 kB', { platform: 'node' }],
 ]

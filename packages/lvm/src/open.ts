@@ -1,10 +1,14 @@
-import type { Driver, OpenContext, Storage } from '@img/core'
+import type { ClusterRun, Driver, MaybePromise, OpenContext, Storage } from '@img/core'
 import { lvmError } from './errors.js'
+import type { Writer } from './group-editor.js'
+import { GroupSession } from './group-session.js'
 import { describeGroup } from './info.js'
 import { LogicalVolumes, snapshotLinks } from './logical-volumes.js'
 import { type FoundPv, findPhysicalVolumes, readGroup } from './scan.js'
+import { randomFrom } from './uuid.js'
 import { missingVolume, sliceVolume, storageVolume, type Volume } from './volume.js'
 import type { LogicalVolume, VolumeGroup } from './volume-group.js'
+import { volumeStore } from './volume-store.js'
 
 /**
  * Opens a logical volume of the volume group on a disk.
@@ -13,9 +17,6 @@ import type { LogicalVolume, VolumeGroup } from './volume-group.js'
  */
 export async function openLvm(storage: Storage, context: OpenContext): Promise<Driver> {
   context.signal?.throwIfAborted()
-  if (context.writable) {
-    throw lvmError('IMG_UNSUPPORTED', 'logical volumes cannot be written yet', storage.label)
-  }
   const others: Storage[] = []
   try {
     const volumes = await findPhysicalVolumes(storage, context)
@@ -26,17 +27,17 @@ export async function openLvm(storage: Storage, context: OpenContext): Promise<D
         storage.label,
       )
     }
-    if (!context.inspect) {
-      for (const disk of await openOthers(context, others))
-        volumes.push(...(await findPhysicalVolumes(disk, context)))
+    for (const disk of await openOthers(context, others)) {
+      volumes.push(...(await findPhysicalVolumes(disk, context)))
     }
     const [groupName, volumeName] = splitName(context.options.lv as string | undefined)
-    const found = await readGroup(volumes, groupName, context.warn, context)
-    const { group } = found
-    if (group === undefined) throw found.faults[0] ?? noMetadata(storage)
-    const driver = await driverOf(storage, volumes, group, volumeName, context)
+    const { group, root, faults } = await readGroup(volumes, groupName, context.warn, context)
+    if (group === undefined || root === undefined) throw faults[0] ?? noMetadata(storage)
+    const session = new GroupSession({ group, root, found: volumes, writer: writerOf(context) })
+    const driver = await driverOf(storage, session, volumeName, context)
     context.signal?.throwIfAborted()
-    return { ...driver, close: () => closeAll(others) }
+    driver.close = () => closeAll(others)
+    return driver
   } catch (error) {
     await closeAll(others)
     throw error
@@ -55,7 +56,14 @@ function noMetadata(storage: Storage): Error {
 
 async function openOthers(context: OpenContext, opened: Storage[]): Promise<readonly Storage[]> {
   const names = (context.options.pv as readonly string[] | undefined) ?? []
-  for (const name of names) opened.push(await context.openReference({ kind: 'extent', name }))
+  for (const name of names) {
+    try {
+      opened.push(await context.openReference({ kind: 'extent', name }))
+    } catch (error) {
+      // What is not there is told as missing.
+      if (!context.inspect) throw error
+    }
+  }
   return opened
 }
 
@@ -73,36 +81,52 @@ function splitName(
   return slash < 0 ? [undefined, path] : [path.slice(0, slash), path.slice(slash + 1)]
 }
 
+/** Who is recorded as the writer of metadata. With a seed it is always the same. */
+function writerOf({ options }: OpenContext): () => Writer {
+  const seeded = options.seed !== undefined
+  return () => ({ time: seeded ? 0 : Math.floor(Date.now() / 1000), host: 'img' })
+}
+
 async function driverOf(
   storage: Storage,
-  volumes: readonly FoundPv[],
-  group: VolumeGroup,
+  session: GroupSession,
   name: string | undefined,
   context: OpenContext,
 ): Promise<Driver> {
-  const physical = physicalVolumes(group, volumes)
-  const present = new Map([...physical].filter(([, volume]) => !volume.missing))
-  const base = {
-    holes: 'mark',
-    info: () => describeGroup(group, volumes, [...present.keys()], name),
-  } as const
+  const { group } = session
   const chosen = name ?? onlyVisible(group)
   const unreadable = chosen === undefined ? severalError(group) : undefined
-  if (chosen === undefined || context.inspect) {
-    const size = chosen === undefined ? storage.size : sizeOf(group, chosen)
-    const map = {
-      clusterSize: group.extentSize,
-      lookup(): never {
-        throw unreadable ?? lvmError('IMG_REFERENCE_DENIED', 'the volume was opened for information only')
-      },
-    }
-    return { ...base, size, map, ...(unreadable && { unreadable }) }
+  const inspectOnly = lvmError('IMG_REFERENCE_DENIED', 'the volume was opened for information only')
+  const closed = unreadable ?? (context.inspect ? inspectOnly : undefined)
+  const open = (): Promise<Volume> => {
+    const physical = physicalVolumes(session.group, session.found)
+    return new LogicalVolumes(session.group, physical, context.warn).open(chosen as string)
   }
-  const volume = await new LogicalVolumes(group, physical, context.warn).open(chosen)
+  if (context.inspect && chosen !== undefined) sizeOf(group, chosen)
+  let volume = closed === undefined ? await open() : undefined
+  const lookup = (offset: number, length: number): MaybePromise<ClusterRun> => {
+    if (closed !== undefined) throw closed
+    if (volume !== undefined) return volume.lookup(offset, length)
+    return open().then((opened) => {
+      volume = opened
+      return opened.lookup(offset, length)
+    })
+  }
   return {
-    ...base,
-    size: volume.size,
-    map: { clusterSize: group.extentSize, lookup: (offset, length) => volume.lookup(offset, length) },
+    get size() {
+      return chosen === undefined ? storage.size : (volume?.size ?? sizeOf(session.group, chosen))
+    },
+    holes: 'mark',
+    info: () => describeGroup(session.group, session.present, name),
+    map: { clusterSize: group.extentSize, lookup },
+    volumes: volumeStore({
+      session,
+      random: randomFrom(context.options.seed as string | undefined),
+      changed() {
+        volume = undefined
+      },
+    }),
+    ...(unreadable && { unreadable }),
   }
 }
 

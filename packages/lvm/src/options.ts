@@ -4,4 +4,5 @@ import type { OptionSpecs } from '@img/core'
 export const openOptions: OptionSpecs = {
   lv: { kind: 'string', help: 'Logical volume: NAME, or GROUP/NAME' },
   pv: { kind: 'files', help: 'More disks with physical volumes of the group' },
+  seed: { kind: 'string', help: 'Makes new UUIDs the same each time, and records no time of change' },
 }

@@ -29,6 +29,8 @@ interface Candidate {
 export interface Found {
   /** Undefined where no metadata could be read. */
   readonly group: VolumeGroup | undefined
+  /** What the group was made of. */
+  readonly root: ConfigSection | undefined
   /** Why metadata could not be read, one for each damaged area. */
   readonly faults: readonly ImageError[]
 }
@@ -77,7 +79,8 @@ export async function readGroup(
     }
   }
   const wanted = choose(candidates, name)
-  const group = newest(wanted)
+  const best = newest(wanted)
+  const group = best?.group
   if (group !== undefined) {
     for (const { message } of faults) warn(`${message}; another copy is used`)
     const old = wanted.filter(({ group: { sequence } }) => sequence < group.sequence)
@@ -85,12 +88,14 @@ export async function readGroup(
       warn(`${disk}: its metadata is older than that of another disk, which is used (${group.sequence})`)
     }
   }
-  return { group, faults }
+  return { group, root: best?.root, faults }
 }
 
-function newest(candidates: readonly Candidate[]): VolumeGroup | undefined {
-  let best: VolumeGroup | undefined
-  for (const { group } of candidates) if (best === undefined || group.sequence > best.sequence) best = group
+function newest(candidates: readonly Candidate[]): Candidate | undefined {
+  let best: Candidate | undefined
+  for (const each of candidates) {
+    if (best === undefined || each.group.sequence > best.group.sequence) best = each
+  }
   return best
 }
 

@@ -61,6 +61,8 @@ export interface VolumeGroup {
   readonly tags: readonly string[]
   /** `none`, `sanlock`, `dlm`, … where recorded. */
   readonly lockType: string | undefined
+  /** The system that alone may use it, where recorded. */
+  readonly systemId: string | undefined
   readonly physicalVolumes: ReadonlyMap<string, PhysicalVolume>
   readonly logicalVolumes: ReadonlyMap<string, LogicalVolume>
 }
@@ -140,6 +142,7 @@ export function volumeGroupOf(root: ConfigSection, source: string): VolumeGroup 
     flags: read.texts('flags'),
     tags: read.texts('tags'),
     lockType: read.optionalText('lock_type'),
+    systemId: read.optionalText('system_id'),
     physicalVolumes: mapOf(section, 'physical_volumes', physicalVolumeOf),
     logicalVolumes: mapOf(section, 'logical_volumes', logicalVolumeOf),
   }

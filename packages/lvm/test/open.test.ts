@@ -71,13 +71,6 @@ describe('opening', () => {
     })
   })
 
-  it('does not write', async () => {
-    const disks = scenario('linear-4kn').disks()
-    await expect(openVolume(disks, 'data', { writable: true })).rejects.toMatchObject({
-      code: 'IMG_UNSUPPORTED',
-    })
-  })
-
   it('keeps the holes of a thin volume', async () => {
     await using image = await openVolume(scenario('thin-64k').disks(), 't1')
     let zeros = 0
