@@ -80,15 +80,35 @@ async function chain(
       opened.push(image)
       const facts = await image.info()
       const { backing } = facts
-      const full = backing && fullName(path, backing.name)
+      const full = backing && (await backingPath(image, path, shared, context))
       entries.push({ info: facts, filename: name, fullBackingFilename: full })
-      if (options.backingChain !== true || backing === undefined || full === undefined) return entries
-      image = await openBacking(image, full, shared, context)
-      name = full
-      path = full
+      if (options.backingChain !== true || backing === undefined) return entries
+      image = await openBacking(image, full ?? backing.name, shared, context)
+      name = full ?? image.storage.label
+      path = name
     }
   } finally {
     await Promise.all(opened.map((image) => image.close()))
+  }
+}
+
+/** Path of the backing file. One that is known by what it holds alone (a UUID) is looked for; undefined where it is not found. */
+async function backingPath(
+  { driver, storage }: DiskImage,
+  path: string,
+  shared: boolean,
+  context: Context,
+): Promise<string | undefined> {
+  const { backing } = driver
+  if (backing?.signatures === undefined) return backing && fullName(path, backing.name)
+  try {
+    const found = await references(context, { shared }).open(backing, storage, { writable: false })
+    const { label } = found.storage
+    await found.storage.close()
+    return label
+  } catch {
+    // Telling of the chain opens it, and says why that cannot be.
+    return undefined
   }
 }
 
