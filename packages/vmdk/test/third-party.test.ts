@@ -41,7 +41,7 @@ describe('images of other tools', () => {
           }
           return fixture.content?.sha256 ?? ''
         }
-        return digest(image)
+        return await digest(image)
       }
       if (fixture.expect === 'ok') {
         expect(await read()).toBe(fixture.truth?.sha256 ?? fixture.content?.sha256 ?? '')
