@@ -259,11 +259,64 @@ describe('resizing', () => {
     })
   }
 
-  it('refuses what would need another extent', async () => {
+  for (const subformat of ['twoGbMaxExtentSparse', 'twoGbMaxExtentFlat']) {
+    it(`${subformat}: with more extents, and fewer`, async () => {
+      const name = `grow-${subformat}`
+      const path = await create(`${name}.vmdk`, 1_048_576, { subformat })
+      const edge = 2 ** 31
+      const mark = new Uint8Array(131_072).fill(9)
+      {
+        await using image = await openPath(path, { writable: true })
+        await image.write?.(1_048_576 - 512, mark.subarray(0, 512))
+        await image.resize?.(2 * edge + 1_000_448)
+        expect(image.size).toBe(2 * edge + 1_000_448)
+        // Open for writing still, across both new edges.
+        for (const at of [edge - 65_536, 2 * edge - 512]) await image.write?.(at, mark)
+      }
+      const letter = subformat.endsWith('Flat') ? 'f' : 's'
+      expect(readFileSync(path, 'latin1').match(/^RW \d+ (FLAT|SPARSE) ".*"/gm)).toEqual(
+        [4_194_304, 4_194_304, 1954].map(
+          (sectors, i) =>
+            `RW ${sectors} ${letter === 'f' ? 'FLAT' : 'SPARSE'} "${name}-${letter}00${i + 1}.vmdk"`,
+        ),
+      )
+      if (hasQemu) {
+        for (const at of [edge - 65_536, 2 * edge - 512]) {
+          const { stdout } = run('qemu-io', '-f', 'vmdk', '-c', `read -P 9 ${at} ${mark.length}`, path)
+          expect(stdout).toMatch(/^read 131072/m)
+          expect(stdout).not.toContain('failed')
+        }
+      }
+      const warnings: string[] = []
+      {
+        const onWarning = (message: string): number => warnings.push(message)
+        await using image = await openPath(path, { writable: true, onWarning })
+        await image.resize?.(edge - 65_024, { shrink: true })
+      }
+      expect(warnings.join()).toMatch(/f?00[23].vmdk is no part/)
+      {
+        await using image = await openPath(path)
+        expect(image.size).toBe(edge - 65_024)
+        const read = new Uint8Array(512)
+        await image.read(edge - 65_536, read)
+        expect(Buffer.compare(read, mark.subarray(0, 512))).toBe(0)
+        if (hasQemu)
+          expect(run('qemu-img', 'info', '-f', 'vmdk', path).stdout).toContain(`${edge - 65_024} bytes`)
+      }
+      // What stands under the name of a new extent is somebody's.
+      await using image = await openPath(path, { writable: true })
+      const failed = await image.resize?.(edge + 512).catch((error) => error)
+      expect(failed).toBeInstanceOf(Error)
+      expect(image.size).toBe(edge - 65_024)
+      await image.write?.(0, mark)
+    })
+  }
+
+  it('does not make files where that is not allowed', async () => {
     const path = await create('limit.vmdk', 1_048_576, { subformat: 'twoGbMaxExtentSparse' })
-    await using image = await openPath(path, { writable: true })
+    await using image = await openPath(path, { writable: true, references: { ...beside, add: undefined } })
     const failed = await image.resize?.(2 ** 31 + 512).catch((error) => error)
-    expect(ImageError.is(failed, 'IMG_UNSUPPORTED')).toBe(true)
+    expect(ImageError.is(failed, 'IMG_REFERENCE_DENIED')).toBe(true)
   })
 })
 

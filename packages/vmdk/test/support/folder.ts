@@ -26,6 +26,11 @@ export const beside: ReferenceResolver = {
   async create({ name }, from) {
     return new FileStorage(join(dirname(from.label), name), { flags: 'wx+' })
   },
+  async add({ name }, from) {
+    const path = join(dirname(from.label), name)
+    const storage = new FileStorage(path, { flags: 'wx+' })
+    return { storage, remove: async () => rmSync(path) }
+  },
 }
 
 /** Opens a file of this format with what it refers to. */
