@@ -20,6 +20,9 @@ export const layers = {
   'create-img-format': { rank: 3, uses: [], node: true },
 }
 
+/** Formats whose files hold disks of other formats, which core opens for them: their tests need some. */
+export const containers = new Set(['ova'])
+
 /**
  * Layer of a package of this workspace by its name; every package that is none of the fixed ones is a format.
  * @param {string} name such as `@img/qcow2`

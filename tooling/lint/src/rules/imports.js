@@ -1,6 +1,6 @@
 import { builtinModules } from 'node:module'
 import { posix } from 'node:path'
-import { coreLayers, layerOf, layers } from '../layers.js'
+import { containers, coreLayers, layerOf, layers } from '../layers.js'
 import { importsOf } from '../package-files.js'
 
 const builtins = new Set(builtinModules)
@@ -92,7 +92,8 @@ function checkManifestDependencies(manifest, scope, layer, rules) {
   }
   for (const name of own('devDependencies')) {
     const lower = /** @type {import('../layers.js').Layer} */ (layers[layerOf(name)])
-    if (lower.rank >= rules.rank) {
+    const inside = lower === rules && containers.has(manifest.name.slice(scope.length + 1))
+    if (lower.rank >= rules.rank && !inside) {
       problems.push({ file, message: `devDependencies: ${name} is not below ${layer}; move that test up` })
     }
   }
