@@ -10,7 +10,7 @@ import type { WritableImage } from './write-image.js'
  * @param image absent where the image is not open for writing
  */
 export async function checkImage(
-  { storage, header, bitmap }: CowParts,
+  { storage, header, bitmap }: Pick<CowParts, 'storage' | 'header' | 'bitmap'>,
   image: WritableImage | undefined,
   options: CheckOptions,
 ): Promise<CheckResult> {

@@ -65,6 +65,20 @@ function layOut(
   }
 }
 
+/** The header of an image that is to have another size. */
+export function resizedHeader(header: Header, size: number): Header {
+  return { ...header, ...layOut(abiOf(header), size) }
+}
+
+/** Where the virtual size stands in the file, in bytes. */
+export function sizeField(header: Header): number {
+  return abiOf(header).sizeAt
+}
+
+function abiOf({ abi }: Header): Abi {
+  return abi === abi64.name ? abi64 : abi32
+}
+
 /** The header of a new image: of the 64-bit layout. @throws {ImageError} IMG_UNSUPPORTED_SIZE. */
 export function newHeader(asked: number, backing: string | undefined): Header {
   const header = { ...layOut(abi64, alignUp(asked, SECTOR)), backing, mtime: 0 }

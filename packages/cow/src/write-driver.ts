@@ -1,4 +1,4 @@
-import type { CompactOptions, Driver, IoOptions, Reference } from '@img/core'
+import type { CompactOptions, Driver, IoOptions, Reference, ResizeOptions } from '@img/core'
 import { cowError } from './errors.js'
 import { NAME_AT, NAME_BYTES, SECTOR } from './header.js'
 import { nameBytes } from './name.js'
@@ -15,19 +15,26 @@ const FIRST_SECTOR_NAME: number = SECTOR - NAME_AT - 1
  */
 export function openWritable(parts: CowParts): Driver {
   const image = new WritableImage(parts)
-  let { header } = parts
+  const map = new WritableMap(image, parts.backing !== undefined)
   return {
-    size: header.size,
+    get size() {
+      return image.header.size
+    },
     backing: parts.backing,
-    map: new WritableMap(image, parts.backing !== undefined),
-    info: () => describeImage(header),
+    map,
+    info: () => describeImage(image.header),
+    async resize(size: number, options: ResizeOptions) {
+      const { resizeImage } = await import('./resize.js')
+      await resizeImage(image, size, options)
+      map.refresh()
+    },
     async check(options) {
       const { checkImage } = await import('./check.js')
-      return checkImage(parts, image, options)
+      return checkImage(image, image, options)
     },
     async setBacking(backing, options) {
-      await setBacking(image, header.backing, backing, options)
-      header = { ...header, backing: backing?.name, mtime: 0 }
+      await setBacking(image, image.header.backing, backing, options)
+      image.header = { ...image.header, backing: backing?.name, mtime: 0 }
     },
     async empty(options: IoOptions = {}) {
       image.mark(0, image.bitmap.sectors, false)

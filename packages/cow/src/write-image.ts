@@ -7,8 +7,8 @@ import type { CowParts } from './open.js'
 /** An image opened for writing: its bitmap, changed in memory and written by `commit` once all data is durable. */
 export class WritableImage {
   readonly storage: WritableStorage
-  readonly header: Header
-  readonly bitmap: Bitmap
+  header: Header
+  bitmap: Bitmap
   /** Sectors of the file in which the bitmap changed. */
   readonly #dirty = new Set<number>()
   /** Sectors of the disk that were given up: their room goes back to the host once that is durable. */

@@ -9,12 +9,18 @@ export class WritableMap implements ClusterMap {
   /** Absent with a backing file: a sector that is not held is then not zero. */
   readonly zero?: (offset: number, length: number, options?: ClusterZeroOptions) => void
   readonly #image: WritableImage
-  readonly #reader: CowMap
+  #reader: CowMap
 
   constructor(image: WritableImage, hasBacking: boolean) {
     this.#image = image
     this.#reader = new CowMap(image.storage, image.header, image.bitmap)
     if (!hasBacking) this.zero = (offset, length) => this.discard(offset, length)
+  }
+
+  /** To be called when header and bitmap were replaced. */
+  refresh(): void {
+    const { storage, header, bitmap } = this.#image
+    this.#reader = new CowMap(storage, header, bitmap)
   }
 
   lookup(offset: number, maxLength: number): ReturnType<CowMap['lookup']> {

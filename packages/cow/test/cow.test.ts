@@ -131,6 +131,30 @@ describe('maintenance', () => {
     expect(storage.size).toBe(1056 + 13)
   })
 
+  it('grows and shrinks while its bitmap ends before the data, in both layouts', async () => {
+    const { file, content: model } = image32(40)
+    for (const [storage, room] of [
+      [new MemoryStorage(file), (1536 - 1048) * 8],
+      [await empty(40 * 512), (1536 - 1056) * 8],
+    ] as const) {
+      {
+        await using image = await open(storage, { writable: true })
+        if (room === (1536 - 1056) * 8) await image.write?.(0, model)
+        await image.resize?.(room * 512)
+        expect(image.size).toBe(room * 512)
+        await image.write?.(room * 512 - 512, new Uint8Array(512).fill(9))
+        await image.resize?.(20 * 512, { shrink: true })
+        await image.resize?.(room * 512)
+        await expect(image.resize?.(room * 512 + 512)).rejects.toMatchObject({ code: 'IMG_UNSUPPORTED' })
+      }
+      await using image = await open(storage)
+      const expected = new Uint8Array(room * 512)
+      expected.set(model.subarray(0, 20 * 512))
+      expect(Buffer.compare(await content(image), expected)).toBe(0)
+      expect(await image.check?.()).toMatchObject(sound)
+    }
+  })
+
   it('names another backing file', async () => {
     const names = ['a.raw', `${'b'.repeat(900)}.raw`, 'c.raw']
     const files = referencesFrom(
