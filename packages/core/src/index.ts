@@ -105,6 +105,7 @@ export {
   type StringOption,
   type ValuesOf,
 } from './options.js'
+export { type Partition, type PartitionedDisk, readPartitions } from './partitions.js'
 export { matchesMagic, type ProbeOptions, probeFormat } from './probe.js'
 export {
   type AddedReference,

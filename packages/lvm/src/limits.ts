@@ -18,6 +18,3 @@ export const MAX_TEXT_ITEMS = 2_000_000
 
 /** Volumes stacked on volumes at most (a thin volume over a pool over raid over linear ones is four). */
 export const MAX_STACK = 16
-
-/** Partitions looked into. */
-export const MAX_PARTITIONS = 256

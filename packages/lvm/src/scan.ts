@@ -1,9 +1,8 @@
-import { ImageError, type IoOptions, type Storage, sliceStorage } from '@img/core'
+import { ImageError, type IoOptions, readPartitions, type Storage, sliceStorage } from '@img/core'
 import { type ConfigSection, parseConfig } from './config-text.js'
 import { lvmError } from './errors.js'
 import { formatUuid, type PvLabel, readLabel } from './label.js'
 import { readMetadataText } from './metadata-area.js'
-import { readPartitions } from './partitions.js'
 import { type VolumeGroup, volumeGroupOf } from './volume-group.js'
 
 /** A physical volume found on a disk. */
