@@ -36,6 +36,7 @@ export type {
 } from './cluster.js'
 export { type Codec, type CodecName, type CompressOptions, codecIfReady, loadCodec } from './codecs/index.js'
 export { ImageError, type ImageErrorCode, type ImageErrorDetails } from './errors.js'
+export { fillZeros } from './fill-zeros.js'
 export {
   type ChangedRange,
   type CompactOptions,
@@ -62,6 +63,14 @@ export {
   type StreamReader,
   type StreamSource,
 } from './format.js'
+export {
+  damagedHint,
+  type FormatErrors,
+  formatErrors,
+  type PlaceError,
+  truncatedHint,
+} from './format-errors.js'
+export { ForwardWriter } from './forward-writer.js'
 export type { CompressedWriteOptions, DiskImage, ImageInfo } from './image.js'
 export { type Batch, batchBytes, batches, batchLength, clip, readsZero } from './jobs/batches.js'
 export { type BitmapImage, type CopyBitmapsOptions, copyBitmaps, mergeBitmap } from './jobs/bitmap-copy.js'

@@ -1,17 +1,4 @@
-import { ImageError, type ImageErrorCode } from '@img/core'
+import { type FormatErrors, formatErrors } from '@img/core'
 
 /** An error of this format. `source`: label of the disk concerned; `offset`: bytes on it. */
-export function lvmError(
-  code: ImageErrorCode,
-  message: string,
-  source?: string,
-  offset?: number,
-  hint?: string,
-): ImageError {
-  return new ImageError(code, source === undefined ? message : `${source}: ${message}`, {
-    format: 'lvm',
-    source,
-    offset,
-    hint,
-  })
-}
+export const lvmError: FormatErrors['error'] = formatErrors('lvm', { IMG_CORRUPT: undefined }).error

@@ -1,25 +1,12 @@
-import { ImageError, type ImageErrorCode } from '@img/core'
+import { type FormatErrors, formatErrors } from '@img/core'
 
-const damagedHint = 'the image is damaged: restore it from a copy, or try check --repair on a copy of it'
+const errors: FormatErrors = formatErrors('qcow')
 
 /** An error of this format about a place in a file. `offset` is a byte offset in `source`. */
-export function qcowError(
-  code: ImageErrorCode,
-  message: string,
-  source: string,
-  offset?: number,
-  hint?: string,
-): ImageError {
-  return new ImageError(code, `${source}: ${message}`, { format: 'qcow', source, offset, hint })
-}
+export const qcowError: FormatErrors['error'] = errors.error
 
 /** IMG_CORRUPT at a byte offset. */
-export function corrupt(message: string, source: string, offset?: number): ImageError {
-  return qcowError('IMG_CORRUPT', message, source, offset, damagedHint)
-}
+export const corrupt: FormatErrors['corrupt'] = errors.corrupt
 
 /** IMG_TRUNCATED at a byte offset. */
-export function truncated(message: string, source: string, offset?: number): ImageError {
-  const hint = 'the file is cut short: copy it again from its source'
-  return qcowError('IMG_TRUNCATED', message, source, offset, hint)
-}
+export const truncated: FormatErrors['truncated'] = errors.truncated

@@ -4,6 +4,7 @@ import {
   type CreateContext,
   type CreateSpec,
   divideUp,
+  fillZeros,
   ImageError,
   type ImageWriter,
   type IoOptions,
@@ -16,7 +17,6 @@ import {
 } from '@img/core'
 import type { NewEncryption } from './encrypt-create.js'
 import { ExtensionType, makeEncryptionExtension } from './extensions.js'
-import { fillZeros } from './fill-zeros.js'
 import { type Header, l1Entries, serialiseHeader } from './header.js'
 import { type EntryKind, L1Entries, L2Tables } from './l2-tables.js'
 import { HostLayout } from './layout.js'

@@ -1,7 +1,7 @@
 import type { ClusterMap, ClusterRun, CodecName, IoOptions, MaybePromise, Storage } from '@img/core'
 import type { Encryption } from './encrypt-open.js'
 import { COPIED_HIGH, L1_RESERVED_HIGH, OFFSET_HIGH, OFFSET_LOW, TWO32, ZERO_LOW } from './entries.js'
-import { corrupt, damagedHint, hex, qcow2Error, truncatedHint } from './errors.js'
+import { corrupt, hex, qcow2Error } from './errors.js'
 import { CompressionType, type Header, l2EntryBytes } from './header.js'
 import { type Damage, type Kind, L2Entry } from './l2-entry.js'
 import { SUBCLUSTERS } from './limits.js'
@@ -198,7 +198,6 @@ export class Qcow2Map implements ClusterMap {
       `L2 entry of guest offset ${hex(cluster * this.clusterSize)} ${message}`,
       this.#image.storage.label,
       this.#entryOffset(cluster),
-      code === 'IMG_TRUNCATED' ? truncatedHint : damagedHint,
     )
   }
 

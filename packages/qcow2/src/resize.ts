@@ -1,6 +1,7 @@
 import {
   alignUp,
   divideUp,
+  fillZeros,
   ImageError,
   type IoOptions,
   type Preallocation,
@@ -8,7 +9,6 @@ import {
 } from '@img/core'
 import { ALL_SUBCLUSTERS, COPIED_HIGH, TWO32, ZERO_LOW } from './entries.js'
 import { qcow2Error } from './errors.js'
-import { fillZeros } from './fill-zeros.js'
 import { l1Entries } from './header.js'
 import { MAX_L1_BYTES, SECTOR } from './limits.js'
 import { L1Table } from './tables.js'

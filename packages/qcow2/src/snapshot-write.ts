@@ -1,5 +1,6 @@
 import {
   alignUp,
+  fillZeros,
   findSnapshot,
   ImageError,
   type IoOptions,
@@ -9,7 +10,6 @@ import {
 } from '@img/core'
 import { COPIED_HIGH } from './entries.js'
 import { qcow2Error } from './errors.js'
-import { fillZeros } from './fill-zeros.js'
 import { l1Entries } from './header.js'
 import { MAX_SNAPSHOT_TABLE_BYTES, MAX_SNAPSHOTS } from './limits.js'
 import { assertResizable } from './resize.js'

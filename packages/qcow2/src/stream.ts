@@ -6,13 +6,13 @@ import {
   compressHere,
   divideUp,
   type ForwardSink,
+  ForwardWriter,
   ImageError,
   type StreamSource,
   viewOf,
   writeU64BE,
 } from '@img/core'
 import { badOption } from './create-options.js'
-import { ForwardWriter } from './forward.js'
 import { l1Entries, l2EntryBytes, serialiseHeader } from './header.js'
 import { encodeL1, L2Tables } from './l2-tables.js'
 import { HostLayout } from './layout.js'

@@ -1,6 +1,5 @@
-import type { IoOptions } from '@img/core'
+import { fillZeros, type IoOptions } from '@img/core'
 import { ALL_SUBCLUSTERS, ZERO_LOW } from './entries.js'
-import { fillZeros } from './fill-zeros.js'
 import type { L2Entry } from './l2-entry.js'
 import type { WritableImage } from './write-image.js'
 import type { EntryPlace, L2Editor } from './write-l2.js'

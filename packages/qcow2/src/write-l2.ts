@@ -1,7 +1,6 @@
-import { type IoOptions, isZero } from '@img/core'
+import { fillZeros, type IoOptions, isZero } from '@img/core'
 import { COPIED_HIGH, OFFSET_HIGH, OFFSET_LOW, TWO32 } from './entries.js'
-import { corrupt, damagedHint, hex, qcow2Error, truncatedHint } from './errors.js'
-import { fillZeros } from './fill-zeros.js'
+import { corrupt, hex, qcow2Error, truncated } from './errors.js'
 import { l2EntryBytes } from './header.js'
 import { L2Entry } from './l2-entry.js'
 import { L1_PAGE_ENTRIES, type TablePart } from './tables.js'
@@ -93,7 +92,6 @@ export class L2Editor {
       `L2 entry of guest offset ${hex((cluster + index) * this.#target.clusterSize)} ${damage.message}`,
       label,
       place.slice + at * 4,
-      damage.code === 'IMG_TRUNCATED' ? truncatedHint : damagedHint,
     )
   }
 
@@ -108,12 +106,10 @@ export class L2Editor {
     const target = this.#target
     const { clusterSize, storage, allocator } = target
     if (old + clusterSize > storage.size) {
-      throw qcow2Error(
-        'IMG_TRUNCATED',
+      throw truncated(
         `L2 table at ${hex(old)} ends past the end of the file (L1 index: ${index})`,
         storage.label,
         target.header.l1TableOffset + index * 8,
-        truncatedHint,
       )
     }
     const offset = await allocator.takeAll(1)

@@ -2,11 +2,11 @@ import {
   alignUp,
   type CreateContext,
   type CreateSpec,
+  fillZeros,
   type ImageWriter,
   type IoOptions,
   type Placement,
   type WritableStorage,
-  zeroBlock,
 } from '@img/core'
 import { entryBytes } from './block-map.js'
 import { badOption } from './create-options.js'
@@ -161,14 +161,7 @@ class VdiWriter implements ImageWriter {
     if (end > offset) await this.#fillZeros(offset, end - offset)
   }
 
-  async #fillZeros(offset: number, length: number): Promise<void> {
-    const { signal } = this.#context
-    if (this.#target.writeZeroes) {
-      return this.#target.writeZeroes(offset, length, { signal, unmap: false })
-    }
-    for (let at = 0; at < length; at += zeroBlock.length) {
-      const part = zeroBlock.subarray(0, Math.min(zeroBlock.length, length - at))
-      await this.#target.write(offset + at, part, { signal })
-    }
+  #fillZeros(offset: number, length: number): Promise<void> {
+    return fillZeros(this.#target, offset, length, this.#context)
   }
 }

@@ -3,6 +3,7 @@ import {
   type CreateContext,
   type CreateSpec,
   divideUp,
+  fillZeros,
   type ImageWriter,
   type IoOptions,
   type MaybePromise,
@@ -100,7 +101,6 @@ class DiskWriter implements ImageWriter {
     const beside = flat || split
     if (beside && target.size > 0) {
       // What stood there before is no image any more.
-      const { fillZeros } = await import('./fill-zeros.js')
       await fillZeros(target, 0, Math.min(target.size, 65536), this.#context)
     }
     const count = split ? Math.max(1, divideUp(this.#sectors, SPLIT_SECTORS)) : 1

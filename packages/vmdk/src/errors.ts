@@ -1,28 +1,15 @@
-import { ImageError, type ImageErrorCode } from '@img/core'
+import { type FormatErrors, formatErrors } from '@img/core'
+
+const errors: FormatErrors = formatErrors('vmdk')
 
 /** An error of this format. `offset`: bytes in the file named by `source`. */
-export function vmdkError(
-  code: ImageErrorCode,
-  message: string,
-  source: string,
-  offset?: number,
-  hint?: string,
-): ImageError {
-  return new ImageError(code, `${source}: ${message}`, { format: 'vmdk', source, offset, hint })
-}
+export const vmdkError: FormatErrors['error'] = errors.error
 
-/** Damage: what stands at `offset` cannot be meant. */
-export function corrupt(message: string, source: string, offset?: number, hint?: string): ImageError {
-  return vmdkError('IMG_CORRUPT', message, source, offset, hint)
-}
+/** IMG_CORRUPT: what stands at `offset` cannot be meant. */
+export const corrupt: FormatErrors['corrupt'] = errors.corrupt
 
-/** The file ends before what it refers to. */
-export function truncated(message: string, source: string, offset?: number): ImageError {
-  const hint = 'the file is cut short: copy it again from its source'
-  return vmdkError('IMG_TRUNCATED', message, source, offset, hint)
-}
+/** IMG_TRUNCATED: the file ends before what it refers to. */
+export const truncated: FormatErrors['truncated'] = errors.truncated
 
-/** What could be meant, but is not supported. */
-export function unsupported(message: string, source: string, offset?: number, hint?: string): ImageError {
-  return vmdkError('IMG_UNSUPPORTED', message, source, offset, hint)
-}
+/** IMG_UNSUPPORTED: what could be meant, but is not supported. */
+export const unsupported: FormatErrors['unsupported'] = errors.unsupported

@@ -1,13 +1,13 @@
 import {
   alignUp,
   divideUp,
+  fillZeros,
   type IoOptions,
   type MaybePromise,
   type Placement,
   type WritableStorage,
 } from '@img/core'
 import { vmdkError } from './errors.js'
-import { fillZeros } from './fill-zeros.js'
 import { encodeEntries } from './grain-tables.js'
 import { SECTOR } from './limits.js'
 import { EMBEDDED_DESCRIPTOR_SECTORS } from './new-descriptor.js'

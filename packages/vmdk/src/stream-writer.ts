@@ -1,6 +1,7 @@
 import {
   type CompressionSpec,
   type CreateContext,
+  fillZeros,
   type ImageWriter,
   type IoOptions,
   isPromise,
@@ -11,7 +12,6 @@ import {
 } from '@img/core'
 import { type NewDisk, sectorsOf } from './create-options.js'
 import { unsupported, vmdkError } from './errors.js'
-import { fillZeros } from './fill-zeros.js'
 import { SECTOR } from './limits.js'
 import { ContentId, nameOf, newDescriptor } from './new-descriptor.js'
 import { serialiseSparseHeader } from './sparse-header.js'

@@ -3,10 +3,10 @@ import {
   type CreateSpec,
   compressHere,
   type ForwardSink,
+  ForwardWriter,
   type StreamSource,
 } from '@img/core'
 import { badOption, newDisk, sectorsOf } from './create-options.js'
-import { ForwardWriter } from './forward.js'
 import { SECTOR } from './limits.js'
 import { ContentId, nameOf, newDescriptor } from './new-descriptor.js'
 import { serialiseSparseHeader } from './sparse-header.js'

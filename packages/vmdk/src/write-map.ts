@@ -2,6 +2,7 @@ import {
   type Allocation,
   type ClusterMap,
   type ClusterZeroOptions,
+  fillZeros,
   type IoOptions,
   isPromise,
   type MaybePromise,
@@ -9,7 +10,6 @@ import {
 } from '@img/core'
 import { unsupported, vmdkError } from './errors.js'
 import { FlatExtent } from './extent.js'
-import { fillZeros } from './fill-zeros.js'
 import { ExtentMap } from './mapping.js'
 import type { DiskExtent } from './open-extents.js'
 import { GTE_ZEROED } from './sparse-extent.js'

@@ -1,6 +1,7 @@
-import { type IoOptions, type WritableStorage, zeroBlock } from '@img/core'
+import type { IoOptions, WritableStorage } from './storage.js'
+import { zeroBlock } from './zero.js'
 
-/** Makes a range hold zeros that take room; never a hole. */
+/** Makes a range of bytes hold zeros that take room; never a hole. */
 export async function fillZeros(
   storage: WritableStorage,
   offset: number,

@@ -1,4 +1,4 @@
-import type { ForwardSink } from '@img/core'
+import type { ForwardSink } from './storage.js'
 
 /** Bytes gathered before they are given to the sink. */
 const BUFFER_BYTES = 1024 * 1024
@@ -41,7 +41,10 @@ export class ForwardWriter {
     }
   }
 
-  /** Appends zeros up to a position that is not behind. */
+  /**
+   * Appends zeros up to a position that is not behind.
+   * @throws RangeError where it is
+   */
   async zerosTo(position: number): Promise<void> {
     if (position < this.#position) throw new RangeError(`byte ${position} was passed, at ${this.#position}`)
     await this.fill(position - this.#position, async (into) => {
