@@ -93,7 +93,7 @@ export class Session {
     })
   }
 
-  /** What creating is allowed to use: the files of this session, and the subject's secrets. */
+  /** What creating is allowed to use: the image's files, and the subject's secrets. */
   get leave(): Pick<CreateOptions, 'references' | 'secret'> {
     return { references: this.references, secret: this.#kit.subject.secret }
   }
