@@ -9,7 +9,7 @@ import { probeFormat } from './probe.js'
 import { denyReferences, describe, type OpenedReference, type ReferenceResolver } from './reference.js'
 import { defaultRegistry, type FormatRegistry } from './registry.js'
 import { noSecret, type SecretSource } from './secret.js'
-import type { IoOptions, Storage } from './storage.js'
+import { type IoOptions, isWritable, type Storage } from './storage.js'
 
 /** Longest backing chain, the image itself included. */
 export const maxChainDepth = 64
@@ -226,11 +226,11 @@ async function openBacking(
       },
     )
   }
-  const backing = await openDisk(
-    storage,
-    { ...options, format: backingFormat(reference, opened), writable, options: {} },
-    above,
-  )
+  const format = backingFormat(reference, opened)
+  const backing =
+    writable && format === undefined
+      ? await openUnnamed(storage, { ...options, writable, options: {} }, above)
+      : await openDisk(storage, { ...options, format, writable, options: {} }, above)
   try {
     await driver.checkBacking?.(backing, { signal: options.signal })
   } catch (error) {
@@ -238,6 +238,24 @@ async function openBacking(
     throw error
   }
   return backing
+}
+
+/** A backing file whose format nobody recorded (qcow and cow cannot), to be written. What it cannot open it closes. */
+async function openUnnamed(storage: Storage, options: OpenOptions, above: readonly Storage[]): Promise<Disk> {
+  const { registry = defaultRegistry, signal, onWarning } = options
+  let format: Format | undefined
+  try {
+    format = await probeFormat(storage, { registry, signal })
+  } catch (error) {
+    await storage.close().catch(() => undefined)
+    throw error
+  }
+  if (format !== undefined || !isWritable(storage)) return openDisk(storage, { ...options, format }, above)
+  onWarning?.(
+    `${storage.label}: no format recognises this file; it is written as raw, but for what would make it look like another format`,
+  )
+  const { guessedRaw } = await import('./guessed-raw.js')
+  return openDisk(guessedRaw(storage, { registry, signal }), { ...options, format: 'raw' }, above)
 }
 
 function isSame(a: Storage, b: Storage): boolean {

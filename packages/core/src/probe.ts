@@ -4,8 +4,10 @@ import { officialFormats } from './official.js'
 import { defaultRegistry, type FormatRegistry, missing } from './registry.js'
 import type { IoOptions, Storage } from './storage.js'
 
-const maxHead = 1024 * 1024
-const maxTail = 64 * 1024
+/** Bytes from the start of a file that formats may look at, at most. */
+export const maxHead: number = 1024 * 1024
+/** Bytes before the end of a file that formats may look at, at most. */
+export const maxTail: number = 64 * 1024
 /** Read from either end before any plugin is asked, at least: covers the magic numbers of this project's formats. */
 const firstLook = 4096
 

@@ -1,4 +1,4 @@
-import { createImage, createWriter, type OpenOptions, referencesFrom, viewOf } from '@img/core'
+import { commit, createImage, createWriter, type OpenOptions, referencesFrom, viewOf } from '@img/core'
 import { content, digest } from '@tooling/test-disks/disks'
 import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
@@ -176,6 +176,30 @@ describe('backing files', () => {
     await image.empty?.()
     expect((await content(image)).every((byte) => byte === 7)).toBe(true)
     expect(storage.size).toBeLessThanOrEqual(size + 1024)
+  })
+})
+
+describe('commit into a backing file whose format was not recorded: qcow has no place for it', () => {
+  it('writes it as raw, but for what would make it look like another format', async () => {
+    const base = new MemoryStorage(new Uint8Array(4 * cluster).fill(7))
+    const warnings: string[] = []
+    const options: OpenOptions = {
+      references: referencesFrom({ 'base.raw': base }),
+      writable: true,
+      writableBacking: () => true,
+      onWarning: (text) => warnings.push(text),
+    }
+    const storage = new MemoryStorage()
+    await createImage(qcow, storage, { size: 4 * cluster, options: { backing_file: 'base.raw' } })
+    await using image = await open(storage, options)
+    await image.write?.(cluster, new Uint8Array(cluster).fill(1))
+    await commit(image)
+    expect(base.content()[cluster]).toBe(1)
+    expect(warnings.join()).toContain('written as raw')
+    const before = base.content().slice()
+    await image.write?.(0, storage.content().slice(0, 512))
+    await expect(commit(image)).rejects.toMatchObject({ code: 'IMG_UNSUPPORTED' })
+    expect(base.content()).toEqual(before)
   })
 })
 
