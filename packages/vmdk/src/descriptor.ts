@@ -1,5 +1,6 @@
 import { corrupt, unsupported } from './errors.js'
 import { MAX_EXTENTS, MAX_SECTORS } from './limits.js'
+import { bytesOf, decodeText, encodeText, latin1 } from './text-encoding.js'
 
 /** How an extent may be used. VMware Virtual Disk Format 5.0, "The Extent Description". */
 export type Access = 'RW' | 'RDONLY' | 'NOACCESS'
@@ -179,36 +180,15 @@ export class Descriptor {
     // Most names are ASCII, which all encodings have in common.
     if (/^[\x20-\x7e\t]*$/.test(text)) return text
     const bytes = bytesOf(text)
-    for (const encoding of [this.#encoding, 'windows-1252']) {
-      try {
-        return new TextDecoder(encoding, { fatal: true }).decode(bytes)
-      } catch {
-        // An encoding that is not known here, or not the one that was used.
-      }
-    }
-    return text
+    return decodeText(bytes, this.#encoding) ?? decodeText(bytes, 'windows-1252') ?? text
   }
 
   #encode(text: string): string {
     if (/^[\x20-\x7e]*$/.test(text)) return text
-    if (!/^utf-?8$/i.test(this.#encoding) || /[^ -~\u0080-\uffff]|"/.test(text)) {
-      throw unsupported(`${JSON.stringify(text)} cannot be written in this descriptor`, this.#source)
-    }
-    return latin1(new TextEncoder().encode(text))
+    const bytes = /[^ -~\u0080-\uffff]|"/.test(text) ? undefined : encodeText(text, this.#encoding)
+    if (bytes !== undefined) return latin1(bytes)
+    throw unsupported(`${JSON.stringify(text)} cannot be written in this descriptor`, this.#source)
   }
-}
-
-/** One character for each byte, in parts: a call takes so many arguments only. */
-function latin1(bytes: Uint8Array): string {
-  let text = ''
-  for (let at = 0; at < bytes.length; at += 8192) {
-    text += String.fromCharCode(...bytes.subarray(at, at + 8192))
-  }
-  return text
-}
-
-function bytesOf(text: string): Uint8Array {
-  return Uint8Array.from(text, (character) => character.charCodeAt(0))
 }
 
 function bare(line: string): string {

@@ -103,7 +103,7 @@ export function chooseDirectory(
 ): Uint32Array {
   const { label, size } = storage
   const room = Math.floor(size / SECTOR) - tableSectors(header)
-  const bad = (sector: number | undefined): boolean => sector === undefined || sector > room
+  const bad = (sector: number | undefined): boolean => sector === undefined || (sector !== 0 && sector > room)
   const chosen = (primary ?? redundant)?.slice()
   if (chosen === undefined) {
     throw truncated('has no grain directory inside the file', label, (header.gdOffset ?? 0) * SECTOR)

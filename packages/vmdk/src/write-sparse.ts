@@ -92,7 +92,7 @@ export class WritableSparse extends SparseExtent {
     return this.#changedTables.get(index) ?? super.table(index, options)
   }
 
-  /** Room for guest bytes, within one grain. */
+  /** Room for guest bytes: the rest of a grain that has some, or grains side by side that are new. */
   allocate(offset: number, length: number, options?: IoOptions): MaybePromise<Allocation> {
     if (this.#changed.size >= MOST_CHANGED) {
       return this.flush(options).then(() => this.#allocate(offset, length, options))
@@ -102,38 +102,51 @@ export class WritableSparse extends SparseExtent {
 
   #allocate(offset: number, length: number, options?: IoOptions): MaybePromise<Allocation> {
     const { grainSize, storage } = this
+    const { gtesPerGt, grainSectors } = this.shape
     const grain = Math.floor(offset / grainSize)
     const within = offset - grain * grainSize
-    const part = Math.min(length, grainSize - within)
     return andThen(this.#tableFor(grain, options), (table) => {
-      const entry = table[grain % this.shape.gtesPerGt] as number
-      if (entry !== 0 && !(entry === GTE_ZEROED && this.shape.zeroedGrains)) {
+      const at = grain % gtesPerGt
+      if (!this.#isNew(table[at] as number)) {
+        const part = Math.min(length, grainSize - within)
         // Checked as for reading: nothing is written into metadata or past the end.
         return andThen(this.lookup(offset, part, options), (run) => {
           if (run.kind !== 'data') throw corrupt('a grain cannot be written', storage.label)
           return { storage, hostOffset: run.hostOffset, length: run.length }
         })
       }
-      const sector = this.#take()
+      // As many side by side as are new; room that was given up is single grains.
+      const most = this.#free.length > 0 ? 1 : divideUp(within + length, grainSize)
+      let count = 1
+      while (count < most && at + count < gtesPerGt && this.#isNew(table[at + count] as number)) count++
+      const sector = this.#take(count)
       return {
         storage,
         hostOffset: sector * SECTOR + within,
-        length: part,
+        length: Math.min(length, count * grainSize - within),
         fill: grainSize,
-        publish: () => this.#set(table, grain, sector),
+        publish: () => {
+          for (let i = 0; i < count; i++) this.#set(table, grain + i, sector + i * grainSectors)
+        },
       }
     })
   }
 
-  #take(): number {
-    const reused = this.#free.pop()
+  /** No room is given yet to a grain with that entry. */
+  #isNew(entry: number): boolean {
+    return entry === 0 || (entry === GTE_ZEROED && this.shape.zeroedGrains)
+  }
+
+  /** Sectors for grains side by side; of a single one perhaps room that was given up. */
+  #take(grains: number): number {
+    const reused = grains === 1 ? this.#free.pop() : undefined
     if (reused !== undefined) return reused
     const sector = this.#next
-    const { grainSectors } = this.shape
-    if (sector + grainSectors > 2 ** 32) {
+    const end = sector + grains * this.shape.grainSectors
+    if (end > 2 ** 32) {
       throw vmdkError('IMG_NO_SPACE', 'a sparse extent cannot be larger than 2 TiB', this.storage.label)
     }
-    this.#next += grainSectors
+    this.#next = end
     return sector
   }
 
@@ -277,7 +290,7 @@ export class WritableSparse extends SparseExtent {
       from * SECTOR,
       bytes.subarray(0, Math.min(bytes.length, this.#file.size - from * SECTOR)),
     )
-    const sector = this.#take()
+    const sector = this.#take(1)
     await this.#file.write(sector * SECTOR, bytes)
     this.#set(await this.#tableFor(grain), grain, sector)
   }

@@ -1,13 +1,14 @@
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { commit, createImage, ImageError, rebase } from '@img/core'
-import { content, random } from '@tooling/test-disks/disks'
+import { content } from '@tooling/test-disks/disks'
 import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
 import { FileStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { vmdk } from '../src/format.js'
 import { registry } from './support/disks.js'
 import { beside, openPath, temporaryFolder } from './support/folder.js'
+import { byTurns } from './support/turns.js'
 
 const folder = temporaryFolder('vmdk-write-')
 
@@ -22,46 +23,6 @@ async function create(name: string, size: number, options: Record<string, string
 async function cidOf(path: string): Promise<number> {
   await using image = await openPath(path, { chain: false })
   return (await image.info()).specific?.cid as number
-}
-
-/** Writes at random, by turns here and with qemu-io, and compares with a plain array. */
-async function byTurns(
-  path: string,
-  size: number,
-  seed: number,
-  model: Uint8Array = new Uint8Array(size),
-): Promise<void> {
-  const next = random(seed)
-  for (let turn = 0; turn < 6; turn++) {
-    const edits = Array.from({ length: 8 }, () => {
-      const offset = Math.floor((next() * size) / 512) * 512
-      const length = Math.min(size - offset, 512 * (1 + Math.floor(next() * 300)))
-      return { offset, length, byte: 1 + Math.floor(next() * 254) }
-    })
-    if (turn % 2 === 0 || !hasQemu) {
-      await using image = await openPath(path, { writable: true })
-      for (const { offset, length, byte } of edits) {
-        const kind = next()
-        if (kind < 0.15) await image.writeZeroes?.(offset, length)
-        else await image.write?.(offset, new Uint8Array(length).fill(byte))
-        model.fill(kind < 0.15 ? 0 : byte, offset, offset + length)
-      }
-    } else {
-      const commands = edits.map(({ offset, length, byte }) => ['-c', `write -P ${byte} ${offset} ${length}`])
-      const { status, stdout } = run('qemu-io', '-f', 'vmdk', ...commands.flat(), path)
-      if (status !== 0) throw new Error(stdout)
-      for (const { offset, length, byte } of edits) model.fill(byte, offset, offset + length)
-    }
-    await using image = await openPath(path)
-    expect(Buffer.compare(await content(image), model)).toBe(0)
-  }
-  if (!hasQemu) return
-  assertClean('vmdk', path)
-  const raw = join(folder, 'model.raw')
-  writeFileSync(raw, model)
-  const { status, stdout } = run('qemu-img', 'compare', '-f', 'raw', '-F', 'vmdk', raw, path)
-  expect(stdout).toContain('identical')
-  expect(status).toBe(0)
 }
 
 describe('by turns with qemu-io', () => {
@@ -314,7 +275,7 @@ describe('resizing', () => {
 
   it('does not make files where that is not allowed', async () => {
     const path = await create('limit.vmdk', 1_048_576, { subformat: 'twoGbMaxExtentSparse' })
-    await using image = await openPath(path, { writable: true, references: { ...beside, add: undefined } })
+    await using image = await openPath(path, { writable: true, references: { open: beside.open } })
     const failed = await image.resize?.(2 ** 31 + 512).catch((error) => error)
     expect(ImageError.is(failed, 'IMG_REFERENCE_DENIED')).toBe(true)
   })
