@@ -414,6 +414,8 @@ export function defineFormat<const F extends Format>(format: F): F {
     throw new TypeError(`format name ${JSON.stringify(format.name)} is not lower-case`)
   if (typeof format.open !== 'function') throw new TypeError(`format ${format.name} has no open()`)
   if (format.create && !format.createOptions)
+  /** Bytes of one disk on which a group with volumes of these sizes fits. Present with `createGroup`. */
+  groupSize?(sizes: readonly number[], options: Readonly<Record<string, unknown>>): Promise<number>
     throw new TypeError(`format ${format.name} has create() but no createOptions`)
   return format
 }

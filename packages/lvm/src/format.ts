@@ -1,4 +1,5 @@
 import { defineFormat, type Format } from '@img/core'
+import { groupOptions } from './group-options.js'
 import { openOptions } from './options.js'
 
 /**
@@ -16,5 +17,14 @@ export const lvm: Format = defineFormat({
   async open(storage, context) {
     const { openLvm } = await import('./open.js')
     return openLvm(storage, context)
+  },
+  groupOptions,
+  async createGroup(disks, options, io) {
+    const { createGroup } = await import('./create-group.js')
+    await createGroup(disks, options, io)
+  },
+  async groupSize(sizes, options) {
+    const { groupSize } = await import('./create-group.js')
+    return groupSize(sizes, options)
   },
 })

@@ -1,10 +1,7 @@
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { type DiskImage, memoryStorage, openImage, referencesFrom, type VolumeStore } from '@img/core'
 import { describe, expect, it } from 'vitest'
 import { lvm } from '../src/format.js'
+import { pvck } from './support/pvck.js'
 import { scenario } from './support/scenarios.js'
 
 type Changing = Required<VolumeStore>
@@ -21,27 +18,6 @@ async function openGroup(
     references: referencesFrom(Object.fromEntries(names.map((name, at) => [name, others[at] as never]))),
     options: { ...(names.length > 0 && { pv: names }), seed: 'test', ...extra },
   })
-}
-
-/** What lvm2 says of the metadata on a disk; undefined where it is not installed. */
-function pvck(disk: Uint8Array): string | undefined {
-  const folder = mkdtempSync(join(tmpdir(), 'lvm-'))
-  try {
-    const file = join(folder, 'disk.raw')
-    writeFileSync(file, disk)
-    const dump = (what: string): string =>
-      execFileSync('pvck', ['--dump', what, file], {
-        encoding: 'utf8',
-        stdio: ['ignore', 'pipe', 'ignore'],
-        env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` },
-      })
-    return dump('headers') + dump('metadata')
-  } catch (error) {
-    if ((error as { code?: string }).code === 'ENOENT') return undefined
-    throw error
-  } finally {
-    rmSync(folder, { recursive: true })
-  }
 }
 
 describe('managing a group', () => {

@@ -1,0 +1,13 @@
+import type { IoOptions, Storage } from '../storage.js'
+
+/** Reads a range whole. */
+export async function readBytes(
+  disk: Storage,
+  offset: number,
+  length: number,
+  options?: IoOptions,
+): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length)
+  await disk.read(offset, bytes, options)
+  return bytes
+}
