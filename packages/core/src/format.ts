@@ -300,6 +300,21 @@ export interface StreamSource {
   dataRanges(unit: number): AsyncIterable<{ readonly offset: number; readonly length: number }>
 }
 
+/** What `pack` is given beside target, disks and options. */
+export interface PackContext extends CreateContext {
+  /**
+   * Writes a disk front to back in another format, by its name, with values for that format's create options. The same disk and
+   * options give the same bytes.
+   * @throws {ImageError} IMG_PLUGIN_MISSING, IMG_UNSUPPORTED, IMG_BAD_OPTION, …
+   */
+  streamDisk(
+    format: string,
+    sink: ForwardSink,
+    source: StreamSource,
+    options: Readonly<Record<string, unknown>>,
+  ): Promise<void>
+}
+
 /** One piece of a disk read from a pipe: ascending offsets; what is left out is zero. */
 export interface StreamPiece {
   readonly offset: number
@@ -366,7 +381,7 @@ export interface Format {
    * @throws {ImageError} IMG_NOT_THIS_FORMAT, IMG_CORRUPT, IMG_TRUNCATED, IMG_UNSUPPORTED, IMG_READ_ONLY, …
    */
   open(storage: Storage, context: OpenContext): Promise<Driver>
-  /** Options of `create` under qemu-img's names. Present with `create`. */
+  /** Options of `create` under qemu-img's names. Present with `create` and with `pack`. */
   readonly createOptions?: OptionSpecs | undefined
   /** Options that `Driver.amend` can change, under qemu-img's names and without defaults. Present with `amend`. */
   readonly amendOptions?: OptionSpecs | undefined
@@ -374,6 +389,16 @@ export interface Format {
   create?(target: WritableStorage, spec: CreateSpec, context: CreateContext): Promise<ImageWriter>
   /** Writes a whole image in one forward pass. */
   stream?(sink: ForwardSink, source: StreamSource, spec: CreateSpec, context: CreateContext): Promise<void>
+  /**
+   * Writes several disks, each as one of its own, into an empty file or a sink that only goes forward: formats whose files hold
+   * several disks (an OVA), in place of `create`. `options`: checked values of `createOptions`.
+   */
+  pack?(
+    target: WritableStorage | ForwardSink,
+    disks: readonly StreamSource[],
+    options: Readonly<Record<string, unknown>>,
+    context: PackContext,
+  ): Promise<void>
   /** Reads a disk from a pipe. */
   readStream?(input: AsyncIterable<Uint8Array>, options: IoOptions & { label: string }): Promise<StreamReader>
   /** Tells the size of the file that a new image would take, without making it. */
@@ -414,8 +439,6 @@ export function defineFormat<const F extends Format>(format: F): F {
     throw new TypeError(`format name ${JSON.stringify(format.name)} is not lower-case`)
   if (typeof format.open !== 'function') throw new TypeError(`format ${format.name} has no open()`)
   if (format.create && !format.createOptions)
-  /** Bytes of one disk on which a group with volumes of these sizes fits. Present with `createGroup`. */
-  groupSize?(sizes: readonly number[], options: Readonly<Record<string, unknown>>): Promise<number>
     throw new TypeError(`format ${format.name} has create() but no createOptions`)
   return format
 }

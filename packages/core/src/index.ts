@@ -54,6 +54,7 @@ export {
   type MeasureSpec,
   type OpenContext,
   type OptionsOf,
+  type PackContext,
   type Placement,
   type Probe,
   type ProbeInput,
@@ -93,6 +94,7 @@ export {
 } from './jobs/export-ranges.js'
 export { type MeasureOptions, measure, measureStream } from './jobs/measure.js'
 export { asyncMover, emit, type Piece, type Put, scanStep, splitZeros } from './jobs/mover.js'
+export { type PackOptions, packImages } from './jobs/pack.js'
 export { dataRanges, type Range, type RangeOptions } from './jobs/ranges.js'
 export { type RebaseOptions, type RebaseResult, rebase } from './jobs/rebase.js'
 export { type StreamOptions, streamImage } from './jobs/stream.js'
@@ -116,8 +118,6 @@ export {
 } from './options.js'
 export { type Partition, type PartitionedDisk, readPartitions } from './partitions.js'
 export { matchesMagic, type ProbeOptions, probeFormat } from './probe.js'
-export { createPartitionTable, type NewTable } from './partitions/create.js'
-export { type GrownPartition, growPartition } from './partitions/grow.js'
 export {
   type AddedReference,
   denyReferences,

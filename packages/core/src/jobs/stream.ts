@@ -1,9 +1,9 @@
 import type { BlockDevice } from '../block.js'
 import { ImageError } from '../errors.js'
-import type { Compress, Format, StreamSource } from '../format.js'
+import type { Compress, Format } from '../format.js'
 import type { ForwardSink } from '../storage.js'
 import { type CreateOptions, createContext, parseCreateOptions } from './create.js'
-import { dataRanges, type Range, UnitSet } from './ranges.js'
+import { streamSource } from './stream-source.js'
 import type { JobOptions } from './types.js'
 
 /** Options of {@link streamImage}. */
@@ -33,32 +33,9 @@ export async function streamImage(
       hint: 'write it to a file',
     })
   }
-  const { signal, sparse = 4096 } = options
-  signal?.throwIfAborted()
+  options.signal?.throwIfAborted()
   const { size } = source
-  const sets = new Map<number, UnitSet>()
-  const scan = async (unit: number): Promise<UnitSet> => {
-    let set = sets.get(unit)
-    if (set === undefined) {
-      set = new UnitSet(size, unit)
-      const onProgress = (done: number): void =>
-        options.onProgress?.({ done, total: size, unit: 'bytes', phase: 'scan' })
-      const found = dataRanges(source, unit, { scan: true, keepZeros: sparse === 0, signal, onProgress })
-      for await (const range of found) set.add(range)
-      sets.set(unit, set)
-    }
-    return set
-  }
-  const streamed: StreamSource = {
-    size,
-    async read(offset, into, io) {
-      await source.read(offset, into, io ?? { signal })
-      options.onProgress?.({ done: offset + into.length, total: size, unit: 'bytes', phase: 'copy' })
-    },
-    async *dataRanges(unit): AsyncGenerator<Range> {
-      yield* (await scan(unit)).ranges()
-    },
-  }
+  const streamed = streamSource(source, options)
   const spec = { size, options: parseCreateOptions(format, options.options), compress: options.compress }
   const context = { ...createContext(options, undefined), compress: options.compressor }
   await format.stream(sink, streamed, spec, context)
