@@ -1,4 +1,5 @@
 import { defineFormat, type Format } from '@img/core'
+import { createOptions } from './create-options.js'
 import { openOptions } from './options.js'
 import { looksLikeTar, rawName } from './tar-header.js'
 
@@ -27,6 +28,11 @@ export const ova: Format = defineFormat({
   },
   openOptions,
   open,
+  createOptions,
+  async pack(target, disks, options, context) {
+    const { packOva } = await import('./pack.js')
+    return packOva(target, disks, options, context)
+  },
 })
 
 /** The same as files in a folder, opened by the descriptor. */

@@ -1,13 +1,12 @@
-import { type BitmapInfo, type DiskImage, type Format, openImage, type WritableStorage } from '@img/core'
+import { copyBitmaps, type DiskImage, type Format, openImage, type WritableStorage } from '@img/core'
 import type { Context } from '../context.js'
 import { Failure } from '../errors.js'
 import type { ConvertArguments } from './arguments.js'
 import type { Source } from './source.js'
 
-/** The bitmaps of a source that `--bitmaps` is to copy, with the image that holds them. */
+/** The image whose bitmaps `--bitmaps` is to copy. */
 export interface BitmapPlan {
   readonly image: DiskImage
-  readonly bitmaps: readonly BitmapInfo[]
 }
 
 /**
@@ -34,26 +33,16 @@ export async function planBitmaps(
     })
   }
   for (const { name } of broken) context.warn(`Skipping inconsistent bitmap '${name}'`)
-  return { image, bitmaps: found.filter((each) => !broken.includes(each)) }
+  return { image }
 }
 
-/** Copies bitmaps into an image that is open for writing. @throws {Failure} */
-export async function copyBitmaps(
-  { image, bitmaps }: BitmapPlan,
-  target: DiskImage,
-  signal: AbortSignal,
-): Promise<void> {
-  const { bitmaps: store } = target
-  if (store?.add === undefined || store.mark === undefined || store.enable === undefined) {
+/** Copies the bitmaps of a plan into an image that is open for writing. @throws {Failure} */
+export async function copyPlanned(plan: BitmapPlan, target: DiskImage, signal: AbortSignal): Promise<void> {
+  if (target.bitmaps === undefined) {
     throw new Failure(`Format driver '${target.format.name}' does not support bitmaps`)
   }
-  for (const { name, granularity, enabled } of bitmaps) {
-    const ranges = image.bitmaps?.dirty?.(name, { signal })
-    if (ranges === undefined) throw new Failure(`bitmap '${name}' cannot be read`)
-    await store.add(name, { granularity, disabled: true, signal })
-    await store.mark(name, ranges, { signal })
-    if (enabled === true) await store.enable(name, { signal })
-  }
+  // The plan told of the broken ones, or refused.
+  await copyBitmaps(plan.image, target, { signal, skipBroken: true })
 }
 
 /** The same into a new image that is finished, but has not got its name yet. Its storage stays open. */
@@ -71,7 +60,7 @@ export async function copyBitmapsInto(
     chain: false,
     signal,
   })
-  await copyBitmaps(plan, image, signal)
+  await copyPlanned(plan, image, signal)
 }
 
 /** A storage whose closing is somebody else's. */

@@ -1,4 +1,3 @@
-import { statSync } from 'node:fs'
 import {
   type BlockDevice,
   type CompressionSpec,
@@ -11,23 +10,16 @@ import {
   streamImage,
   thin,
 } from '@img/core'
-import {
-  createWorkerPool,
-  type FileSink,
-  forwardSink,
-  nodeMover,
-  openForwardSink,
-  sharedMemory,
-} from '@img/node'
+import { createWorkerPool, nodeMover, sharedMemory } from '@img/node'
 import type { Context } from '../context.js'
 import { Failure } from '../errors.js'
 import { openNamed } from '../open.js'
 import { references } from '../references.js'
-import { isTerminal } from '../terminal.js'
 import type { ConvertArguments } from './arguments.js'
 import type { BitmapPlan } from './bitmaps.js'
 import { existingWriter } from './existing.js'
-import { describeTarget, refuseSelf, startTarget } from './new-target.js'
+import { describeTarget, type NewTarget, refuseSelf, startTarget } from './new-target.js'
+import { isForwardOnly, openSink } from './sink.js'
 import type { Source } from './source.js'
 import { throttle } from './throttle.js'
 
@@ -44,8 +36,9 @@ export interface CopyContext {
 export async function copy(job: CopyContext): Promise<void> {
   const { args, source, context } = job
   if (args.existing) return copyIntoExisting(job)
-  if (args.target === '-' || isForwardOnly(args.target)) return copyIntoPipe(job)
   const wanted = await describeTarget(args, source, context)
+  if (wanted.format.pack !== undefined) return (await import('./package.js')).copyIntoPackage(job, wanted)
+  if (isForwardOnly(args.target)) return copyIntoPipe(job, wanted)
   await refuseSelf(args, source)
   const bitmaps = await bitmapsOf(job)
   const size = source.kind === 'disk' ? source.disk.size : source.reader.size
@@ -92,7 +85,8 @@ async function transfer(job: CopyContext, writer: ImageWriter, isThin: boolean):
   }
 }
 
-function limited(disk: BlockDevice, rate: number | undefined): BlockDevice {
+/** A disk that gives at most so many bytes a second. */
+export function limited(disk: BlockDevice, rate: number | undefined): BlockDevice {
   return rate === undefined ? disk : throttle(disk, rate)
 }
 
@@ -122,18 +116,13 @@ async function copyIntoExisting(job: CopyContext): Promise<void> {
     await pool?.close()
   }
   if (!args.targetIsZero && image.size > size) await image.writeZeroes?.(size, image.size - size, { signal })
-  if (bitmaps !== undefined) await (await import('./bitmaps.js')).copyBitmaps(bitmaps, image, signal)
-}
-
-function isForwardOnly(path: string): boolean {
-  const stats = statSync(path, { throwIfNoEntry: false })
-  return stats !== undefined && (stats.isFIFO() || stats.isCharacterDevice())
+  if (bitmaps !== undefined) await (await import('./bitmaps.js')).copyPlanned(bitmaps, image, signal)
 }
 
 /** Writes a whole image in one pass. */
-async function copyIntoPipe(job: CopyContext): Promise<void> {
+async function copyIntoPipe(job: CopyContext, wanted: NewTarget): Promise<void> {
   const { args, source, context } = job
-  const { format, values, thin: isThin } = await describeTarget(args, source, context)
+  const { format, values, thin: isThin } = wanted
   if (args.bitmaps) throw new Failure('bitmaps cannot be written to a pipe')
   if (isThin) throw new Failure('an image with a backing file cannot be written to a pipe yet')
   if (source.kind === 'pipe') {
@@ -141,14 +130,8 @@ async function copyIntoPipe(job: CopyContext): Promise<void> {
       hint: 'store one of them in a file',
     })
   }
-  if (args.target === '-' && isTerminal(1)) {
-    throw new Failure('an image is not written to a terminal', {
-      hint: 'redirect standard output to a file or a pipe',
-    })
-  }
   const signal = context.signal()
-  const sink: FileSink =
-    args.target === '-' ? forwardSink(1, 'standard output') : await openForwardSink(args.target, { signal })
+  const sink = await openSink(args.target, signal)
   // Some formats compress without being asked. Threads start when there is work.
   const pool = createWorkerPool()
   try {

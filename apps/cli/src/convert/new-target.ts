@@ -130,18 +130,8 @@ export async function startTarget(
   { size, secret }: { readonly size: number | undefined; readonly secret: SecretSource },
   context: Context,
 ): Promise<OpenTarget> {
-  refuseUrlTarget(args.target)
-  const lead = `${args.target}: error while converting ${format.name}: `
   const others: Target[] = []
-  let target: Target
-  try {
-    target = await createTarget(args.target)
-  } catch (error) {
-    const text = systemText(error)
-    const reason =
-      text === undefined ? reasonOf(error, args.target) : `Could not create '${args.target}': ${text}`
-    throw ImageError.is(error) ? new Failure(lead + reason, { cause: error }) : error
-  }
+  const target = await createTargetFile(args.target, format.name)
   const abort = async (): Promise<void> => {
     await Promise.all([...others, target].map((each) => each.abort()))
   }
@@ -177,6 +167,22 @@ export async function startTarget(
     context.signal().throwIfAborted()
     // Not of the image's making: qemu-img says this before it makes one.
     if (args.compress && ImageError.is(error, 'IMG_UNSUPPORTED')) throw error
-    throw prefixed(lead, error)
+    throw prefixed(leadOf(args.target, format.name), error)
   }
+}
+
+/** Starts the file itself; the format is for the message. @throws {Failure} */
+export async function createTargetFile(name: string, format: string): Promise<Target> {
+  refuseUrlTarget(name)
+  try {
+    return await createTarget(name)
+  } catch (error) {
+    const text = systemText(error)
+    const reason = text === undefined ? reasonOf(error, name) : `Could not create '${name}': ${text}`
+    throw ImageError.is(error) ? new Failure(leadOf(name, format) + reason, { cause: error }) : error
+  }
+}
+
+function leadOf(name: string, format: string): string {
+  return `${name}: error while converting ${format}: `
 }

@@ -18,6 +18,8 @@ export type Source =
   | {
       readonly kind: 'disk'
       readonly disk: BlockDevice
+      /** The disks that it is made of, in order, where there are several. */
+      readonly disks?: readonly BlockDevice[] | undefined
       /** The images opened. */
       readonly images: readonly DiskImage[]
       close(): Promise<void>
@@ -65,6 +67,7 @@ export async function openSource(
   return {
     kind: 'disk',
     disk: whole,
+    ...(disks.length > 1 && { disks }),
     images: opened.map(({ image }) => image),
     close,
   }

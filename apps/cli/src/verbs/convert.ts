@@ -13,12 +13,15 @@ import { secretsOf } from '../secrets/index.js'
 import { collect, defineSource, type Invocation, type Verb } from '../verb.js'
 
 const examples = `
-- as SOURCE is standard input (name its format with -f), as TARGET standard output. Several sources make one disk.
+- as SOURCE is standard input (name its format with -f), as TARGET standard output. Several sources make one disk, but in an
+OVA, where each is a disk of its own.
 TARGET appears only when it is complete, and keeps its old content until then.
 
 Examples:
   img convert -O qcow2 disk.raw disk.qcow2
   img convert -p -c -O qcow2 -o compression_type=zstd disk.raw small.qcow2
+  img convert -O ova -o profile=esxi8,memory=4G system.qcow2 data.raw machine.ova
+  img convert --open disk=2 machine.ova -O qcow2 data.qcow2
   img convert disk.qcow2 -O raw - | ssh host 'dd of=/dev/sdb'
 `
 

@@ -60,8 +60,8 @@ export const formats: Verb = {
 function capabilities(format: Format): string[] {
   const has: [string, unknown][] = [
     ['read', format.open],
-    ['create', format.create],
-    ['to pipe', format.stream],
+    ['create', format.create ?? format.pack],
+    ['to pipe', format.stream ?? format.pack],
     ['from pipe', format.readStream],
     ['measure', format.measure],
   ]
