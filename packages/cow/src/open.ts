@@ -50,9 +50,10 @@ export async function openCow(storage: Storage, context: OpenContext): Promise<D
 
 /** What an image tells of itself. */
 export function describeImage({ abi, backing, mtime }: Header): FormatInfo {
-  const extra = {
-    'header-layout': abi,
-    ...(backing !== undefined && { 'backing-file-mtime': mtime }),
+  return {
+    clusterSize: SECTOR,
+    dirty: false,
+    ...(backing !== undefined && { specific: { 'backing-file-mtime': mtime } }),
+    extra: { 'header-layout': abi },
   }
-  return { clusterSize: SECTOR, dirty: false, extra }
 }

@@ -77,9 +77,9 @@ describe('both layouts', () => {
   it('shows the backing file and its time', async () => {
     const { file } = image32(8, 'base.raw')
     await using image = await open(new MemoryStorage(file), { inspect: true })
-    const { backing, extra } = await image.info()
+    const { backing, specific } = await image.info()
     expect(backing?.name).toBe('base.raw')
-    expect(extra).toMatchObject({ 'backing-file-mtime': 1_000_000_000 })
+    expect(specific).toMatchObject({ 'backing-file-mtime': 1_000_000_000 })
   })
 })
 
