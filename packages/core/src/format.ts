@@ -414,6 +414,8 @@ export interface Format {
     options: Readonly<Record<string, unknown>>,
     context?: IoOptions,
   ): Promise<void>
+  /** Bytes of one disk on which a group with volumes of these sizes fits. Present with `createGroup`. */
+  groupSize?(sizes: readonly number[], options: Readonly<Record<string, unknown>>): Promise<number>
 }
 
 /** Preallocation modes in qemu-img's order, for option specs. */
