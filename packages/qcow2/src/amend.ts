@@ -27,7 +27,7 @@ export async function amendImage(
   const { signal } = context
   await target.begin()
   if (asksForKeys(options)) {
-    const { amendKeySlots } = await import('./encrypt-amend.js')
+    const { amendKeySlots } = await import('./encryption.js')
     await amendKeySlots(target, options as Readonly<Record<string, unknown>>, context)
   }
   if (wanted.version > target.header.version) {

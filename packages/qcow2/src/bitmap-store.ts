@@ -3,7 +3,6 @@ import { BitmapBits } from './bitmap-bits.js'
 import { BitmapFlag, readBitmapEntries, readBitmapInfo } from './bitmap-info.js'
 import type { Header } from './header.js'
 import { SECTOR } from './limits.js'
-import type { WritableImage } from './write-image.js'
 
 /** The bitmaps of an image that is read. */
 export function readableBitmaps(
@@ -18,26 +17,8 @@ export function readableBitmaps(
   }
 }
 
-/** The bitmaps of an image that is written to: what changes them is done, durably, when it resolves. */
-export function writableBitmaps(target: WritableImage): BitmapStore {
-  const { storage, bitmaps } = target
-  const changes = (): Promise<typeof import('./bitmap-change.js')> => import('./bitmap-change.js')
-  return {
-    list: (options) => readBitmapInfo(storage, target.header, options, bitmaps.names),
-    async *dirty(name, options) {
-      const bits = bitmaps.find(name) ?? (await openStored(storage, target.header, name, options))
-      yield* bits.ranges(options)
-    },
-    add: async (name, options) => (await changes()).addBitmap(target, name, options),
-    remove: async (name, options) => (await changes()).removeBitmap(target, name, options),
-    clear: async (name, options) => (await changes()).clearBitmap(target, name, options),
-    enable: async (name, options) => (await changes()).switchBitmap(target, name, true, options),
-    disable: async (name, options) => (await changes()).switchBitmap(target, name, false, options),
-    mark: async (name, ranges, options) => (await changes()).markBitmap(target, name, ranges, options),
-  }
-}
-
-async function openStored(
+/** @throws {ImageError} IMG_NOT_FOUND, IMG_CORRUPT for one that is inconsistent. */
+export async function openStored(
   storage: Storage,
   header: Header,
   name: string,

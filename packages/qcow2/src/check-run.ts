@@ -13,6 +13,8 @@ import { COPIED_HIGH, L1_RESERVED_HIGH, OFFSET_HIGH, OFFSET_LOW } from './entrie
 import { encryptionExtension } from './extensions.js'
 import type { Header } from './header.js'
 import { MAX_L1_BYTES, SECTOR } from './limits.js'
+import { rebuildRefcounts } from './refcount-rebuild.js'
+import { rewriteSnapshotTable } from './repair-snapshots.js'
 
 /** How far a file may grow so that a refcount block lies in it. */
 const MAX_GROWTH = 2 ** 40
@@ -45,7 +47,6 @@ export async function runCheck(
     report.counts.corruptions += snapshots.broken
     return run.header
   }
-  const { rewriteSnapshotTable } = await import('./repair-snapshots.js')
   const now = await rewriteSnapshotTable(storage, run.header, snapshots, run.snapshotsCounted, io)
   report.counts.corruptionsFixed += snapshots.broken
   return now
@@ -235,7 +236,6 @@ class Run {
     const old = { ...report.counts }
     const keepTail = report.lostEntries > 0
     report.tell({ kind: 'corruption', message: 'Rebuilding refcount structure', fixed: true })
-    const { rebuildRefcounts } = await import('./refcount-rebuild.js')
     this.header = await rebuildRefcounts(storage, this.header, references, keepTail, this.#io)
     report.counts = { ...report.counts, corruptions: 0, leaks: 0 }
     report.allocatedClusters = 0

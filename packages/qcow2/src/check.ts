@@ -9,6 +9,7 @@ import {
 import { CheckedFile } from './check-file.js'
 import { CheckReport, CheckStopped } from './check-report.js'
 import { runCheck } from './check-run.js'
+import { DryRunStorage } from './dry-run.js'
 import { qcow2Error } from './errors.js'
 import { Incompatible, writeFeatures } from './features.js'
 import type { Header } from './header.js'
@@ -38,7 +39,7 @@ export async function checkImage(storage: Storage, header: Header, options: Chec
     await stoppable(() => runCheck(new CheckedFile(storage, report, io), header, report, undefined, io))
     return { result: report.result(false), header, repaired: false }
   }
-  const target = dryRun ? await dryRunOf(storage) : writable(storage)
+  const target = dryRun ? new DryRunStorage(storage) : writable(storage)
   const first = new CheckReport(onFinding)
   const file = new CheckedFile(target, first, io)
   const repairs = { storage: target, all: repair === 'all' }
@@ -85,11 +86,6 @@ async function markSound(
   await storage.write(72, bytes, io)
   await storage.flush(io)
   return { ...header, incompatibleFeatures: kept }
-}
-
-async function dryRunOf(storage: Storage): Promise<WritableStorage> {
-  const { DryRunStorage } = await import('./dry-run.js')
-  return new DryRunStorage(storage)
 }
 
 function writable(storage: Storage): WritableStorage {

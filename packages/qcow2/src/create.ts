@@ -47,7 +47,7 @@ export async function createQcow2(
   const writer = new Qcow2Writer(image, target, data, size, spec.compress === true, context)
   try {
     if (image.encryption !== undefined) {
-      const { newEncryption } = await import('./encrypt-create.js')
+      const { newEncryption } = await import('./encryption.js')
       const at = image.clusterSize
       writer.encryptBy(
         await newEncryption(image.encryption, spec.options, data ?? target, target.label, at, context),

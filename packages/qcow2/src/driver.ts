@@ -57,7 +57,7 @@ export class Qcow2Driver implements Driver {
       : new Qcow2Map(image, (snapshot ? undefined : parts.l1) ?? new L1Table(storage, l1TableOffset, l1Size))
     if (snapshot === undefined) {
       this.check = async (options) => {
-        const { checkImage } = await import('./check.js')
+        const { checkImage } = await import('./changing.js')
         return (await checkImage(storage, header, options)).result
       }
     }

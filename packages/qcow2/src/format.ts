@@ -26,15 +26,15 @@ export const qcow2: Format = defineFormat({
   amendOptions,
   // Loaded when needed: most runs only read.
   async create(target, spec, context) {
-    const { createQcow2 } = await import('./create.js')
+    const { createQcow2 } = await import('./making.js')
     return createQcow2(target, spec, context)
   },
   async stream(sink, source, spec, context) {
-    const { streamQcow2 } = await import('./stream.js')
+    const { streamQcow2 } = await import('./making.js')
     return streamQcow2(sink, source, spec, context)
   },
   async measure(spec) {
-    const { measureQcow2 } = await import('./measure.js')
+    const { measureQcow2 } = await import('./making.js')
     return measureQcow2(spec)
   },
 })

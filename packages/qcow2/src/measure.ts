@@ -60,7 +60,7 @@ export async function measureQcow2(spec: MeasureSpec): Promise<Measurement> {
 
 /** Bytes of the LUKS header in whole clusters. */
 async function keyBytes({ options }: MeasureSpec, clusterSize: number): Promise<number> {
-  const { newHeaderLength } = await import('./encrypt-create.js')
+  const { newHeaderLength } = await import('./encryption.js')
   return alignUp(newHeaderLength(options), clusterSize)
 }
 

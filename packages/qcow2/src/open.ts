@@ -85,13 +85,13 @@ export async function openQcow2(storage: Storage, context: OpenContext): Promise
     l1: salvaged?.l1,
   }
   if (context.repair) {
-    const { RepairDriver } = await import('./check-driver.js')
+    const { RepairDriver } = await import('./changing.js')
     return new RepairDriver(parts)
   }
   if (!context.writable) return new Qcow2Driver(parts)
   try {
     // Loaded when needed: most runs only read.
-    const { openWritable } = await import('./write-driver.js')
+    const { openWritable } = await import('./changing.js')
     return await openWritable(await closedCleanly(parts, context), context)
   } catch (error) {
     await dataFile.storage?.close()
@@ -101,7 +101,7 @@ export async function openQcow2(storage: Storage, context: OpenContext): Promise
 
 /** Loaded when needed: hardly any run salvages. */
 async function salvage(storage: Storage, context: OpenContext): Promise<Salvaged> {
-  const { salvageImage } = await import('./salvage.js')
+  const { salvageImage } = await import('./changing.js')
   return salvageImage(storage, context)
 }
 
@@ -131,7 +131,7 @@ async function closedCleanly(parts: DriverParts, context: OpenContext): Promise<
   const { image, size } = parts
   const { storage } = image
   if (!image.header.incompatibleFeatures.has(Incompatible.dirty)) return parts
-  const { checkImage } = await import('./check.js')
+  const { checkImage } = await import('./changing.js')
   const { result, header } = await checkImage(storage, image.header, {
     signal: context.signal,
     repair: 'all',
@@ -190,7 +190,7 @@ async function unlock(
     const hint = 'open it to be read, with its passphrase'
     return { error: qcow2Error('IMG_SECRET_MISSING', message, storage.label, 32, hint) }
   }
-  const { openEncryption } = await import('./encrypt-open.js')
+  const { openEncryption } = await import('./encryption.js')
   return { encryption: await openEncryption(storage, data, header, context) }
 }
 

@@ -8,6 +8,7 @@ import {
   viewOf,
   writeU64BE,
 } from '@img/core'
+import { assertNoBitmaps } from './bitmap-change.js'
 import { COPIED_HIGH } from './entries.js'
 import { qcow2Error } from './errors.js'
 import { l1Entries } from './header.js'
@@ -108,7 +109,6 @@ export async function applySnapshot(
 ): Promise<void> {
   const snapshot = find(target, idOrName)
   const { storage, header, guard, clusterSize } = target
-  const { assertNoBitmaps } = await import('./bitmap-change.js')
   // They are the image's, not the snapshot's.
   await assertNoBitmaps(target, options)
   if (snapshot.virtualSize !== header.size) await assertNoSizeBound(target, snapshot.virtualSize)

@@ -12,14 +12,21 @@ import {
   type ResizeOptions,
   type SnapshotStore,
 } from '@img/core'
+import { amendImage } from './amend.js'
+import { changeBacking, emptyImage } from './backing.js'
 import { backingReference } from './backing-name.js'
+import { resizeWithBitmaps } from './bitmap-change.js'
 import { readBitmapEntries } from './bitmap-info.js'
-import { writableBitmaps } from './bitmap-store.js'
+import { checkImage } from './check.js'
+import { compactImage } from './compact.js'
 import { type DriverParts, openSnapshot } from './driver.js'
 import { describeImage } from './info.js'
 import { SECTOR } from './limits.js'
+import { assertResizable, resizeImage } from './resize.js'
 import { checkSnapshot, snapshotStore } from './snapshot.js'
+import { applySnapshot, createSnapshot, deleteSnapshot } from './snapshot-write.js'
 import { L1Table } from './tables.js'
+import { writableBitmaps } from './writable-bitmaps.js'
 import { WritableImage } from './write-image.js'
 import { WritableMap } from './write-map.js'
 
@@ -71,30 +78,24 @@ class WritableDriver implements Driver {
 
   async resize(size: number, options: ResizeOptions): Promise<void> {
     const target = this.#target
-    const { assertResizable, resizeImage } = await import('./resize.js')
     await assertResizable(target, size)
-    const { resizeWithBitmaps } = await import('./bitmap-change.js')
     await resizeWithBitmaps(target, size, () => resizeImage(target, this.map, size, options), options)
   }
 
   async amend(options: Readonly<Record<string, unknown>>, context: AmendContext): Promise<void> {
-    const { amendImage } = await import('./amend.js')
     await amendImage(this.#target, this.map, options, context)
   }
 
   async compact(options?: CompactOptions): Promise<void> {
-    const { compactImage } = await import('./compact.js')
     await compactImage(this.#target, this.map, options)
   }
 
   async setBacking(backing: Reference | undefined, options?: IoOptions): Promise<void> {
-    const { changeBacking } = await import('./backing.js')
     await changeBacking(this.#target, backing, options)
     this.map.headerChanged()
   }
 
   async empty(options?: IoOptions): Promise<void> {
-    const { emptyImage } = await import('./backing.js')
     await this.#target.bitmaps.wake(options)
     await this.#target.bitmaps.touch(0, this.size, options)
     await emptyImage(this.#target, this.map, options)
@@ -102,7 +103,6 @@ class WritableDriver implements Driver {
 
   async check(options: CheckOptions): Promise<CheckResult> {
     const target = this.#target
-    const { checkImage } = await import('./check.js')
     await target.bitmaps.settle(options)
     const { result, header, repaired } = await checkImage(target.storage, target.header, options)
     if (repaired) {
@@ -137,15 +137,12 @@ function changes(
 ): Pick<Required<SnapshotStore<Driver>>, 'create' | 'apply' | 'delete'> {
   return {
     async create(name, options) {
-      const { createSnapshot } = await import('./snapshot-write.js')
       return createSnapshot(target, map, name, options)
     },
     async apply(idOrName, options) {
-      const { applySnapshot } = await import('./snapshot-write.js')
       await applySnapshot(target, map, idOrName, options)
     },
     async delete(idOrName, options) {
-      const { deleteSnapshot } = await import('./snapshot-write.js')
       await deleteSnapshot(target, map, idOrName, options)
     },
   }

@@ -5,6 +5,7 @@ import { SUBCLUSTERS } from './limits.js'
 import { Qcow2Map } from './mapping.js'
 import type { L1Table } from './tables.js'
 import { clearRange } from './write-clear.js'
+import { allocateCompressed } from './write-compressed.js'
 import type { WritableImage } from './write-image.js'
 import { type EntryPlace, L2Editor } from './write-l2.js'
 
@@ -119,7 +120,6 @@ export class WritableMap extends Qcow2Map {
       Math.min(this.clusterSize, this.#target.header.size - offset),
       options,
     )
-    const { allocateCompressed } = await import('./write-compressed.js')
     return allocateCompressed(this.#target, this.#l2, offset, hostLength, options)
   }
 
