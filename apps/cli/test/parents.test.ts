@@ -44,6 +44,13 @@ describe('a parent that is known by its UUID', () => {
     for (const name of ['top.vdi', 'p.vdi']) {
       await mustImg(['compare', '-f', 'vdi', '-F', 'raw', name, 'c.raw'], there)
     }
+    const chain = await mustImg(['info', '--backing-chain', 'top.vdi'], there)
+    expect(chain).toMatch(/backing file: [0-9a-f-]{36} \(actual path: p\.vdi\)\n[^]*\nimage: p\.vdi\n/)
+    await mustImg(['create', '-q', '-f', 'vdi', '-b', 'top.vdi', '-F', 'vdi', 'above.vdi'], there)
+    await mustImg(['rebase', '-b', '', 'above.vdi'], there)
+    await mustImg(['rebase', '-u', '-b', 'top.vdi', '-F', 'vdi', 'above.vdi'], there)
+    expect(await mustImg(['commit', '-b', 'p.vdi', 'above.vdi'], there)).toBe('Image committed.\n')
+    await mustImg(['compare', '-f', 'vdi', '-F', 'raw', 'p.vdi', 'c.raw'], there)
     await mustImg(['rebase', '-u', '-f', 'vdi', '-b', '', 'top.vdi'], there)
     expect(await mustImg(['info', '-f', 'vdi', 'top.vdi'], there)).not.toContain('backing')
   })
@@ -58,5 +65,8 @@ describe.each(['qcow', 'cow'])('%s', (format) => {
     await mustImg(['rebase', '-f', format, '-b', 'two.raw', '-F', 'raw', `top.${format}`], run)
     await mustImg(['compare', '-f', format, '-F', 'raw', `top.${format}`, 'one.raw'], run)
     expect(await mustImg(['check', '-f', format, `top.${format}`], run)).toContain('No errors were found')
+    // Its format is not recorded: it is written as raw all the same.
+    expect(await mustImg(['commit', '-f', format, `top.${format}`], run)).toBe('Image committed.\n')
+    await mustImg(['compare', '-f', 'raw', '-F', 'raw', 'two.raw', 'one.raw'], run)
   })
 })

@@ -46,6 +46,7 @@ export { type FileStorageOptions, openFileStorage, openFileStorageSync } from '.
 export { removePendingFiles } from './pending-files.js'
 export { parseReferenceName, protocolOf, type ReferenceName } from './reference-name.js'
 export { type NodeReferenceOptions, nodeReferences } from './references.js'
+export { holdsAny } from './search-files.js'
 export { inspectTarget, type TargetPath } from './target-path.js'
 export {
   createWorkerPool,

@@ -15,9 +15,17 @@ export function filesWith(directory: string, signatures: readonly (readonly Magi
   for (const entry of entriesOf(directory)) {
     if (!entry.isFile() || ++looked > maxFiles) continue
     const path = join(directory, entry.name)
-    if (signatures.some((parts) => parts.length > 0 && holds(path, parts))) found.push(path)
+    if (holdsAny(path, signatures)) found.push(path)
   }
   return found.sort()
+}
+
+/**
+ * Whether a file is the one that a reference with `signatures` means: whether it holds all bytes of one of them. False for what is
+ * no file, or cannot be read.
+ */
+export function holdsAny(path: string, signatures: readonly (readonly Magic[])[]): boolean {
+  return signatures.some((parts) => parts.length > 0 && holds(path, parts))
 }
 
 function entriesOf(directory: string): ReturnType<typeof list> {

@@ -1,5 +1,6 @@
 import { realpathSync } from 'node:fs'
 import { commit as commitImage, type DiskImage, type Reference, type Storage } from '@img/core'
+import { holdsAny } from '@img/node'
 import type { Command } from 'commander'
 import { checkCacheMode } from '../cache-mode.js'
 import type { Context } from '../context.js'
@@ -94,9 +95,12 @@ function layerAt(image: DiskImage, depth: number): DiskImage | undefined {
   return layer
 }
 
-/** True where a typed name means the file that an image names: as it stands there, or the same file. */
-function isNamed(wanted: string, { name }: Reference, from: Storage): boolean {
+/** True where a typed name means the file that an image names: as it stands there, or the same file, or one that is known by what it holds. */
+function isNamed(wanted: string, { name, signatures }: Reference, from: Storage): boolean {
   if (wanted === name) return true
+  if (signatures !== undefined) {
+    return [wanted, fullName(from.label, wanted)].some((path) => holdsAny(path, signatures))
+  }
   const real = realPath(fullName(from.label, name))
   return real !== undefined && [wanted, fullName(from.label, wanted)].some((path) => realPath(path) === real)
 }
