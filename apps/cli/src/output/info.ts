@@ -1,7 +1,10 @@
 import type { ImageInfo, SnapshotInfo } from '@img/core'
 import { humanSize } from '../sizes.js'
 import type { Json } from './json.js'
-import { dumpSpecific } from './specific.js'
+import { dumpSpecific, entriesAsGiven } from './specific.js'
+
+/** Formats whose facts qemu-img prints, in the order of its hash tables. Of others they stand as the format gives them. */
+const ofQemu: ReadonlySet<string> = new Set(['raw', 'qcow2', 'qcow', 'vmdk', 'vdi', 'luks'])
 
 /** What `info` tells of one image of a chain. */
 export interface InfoEntry {
@@ -69,7 +72,8 @@ export function infoText({ info, filename, fullBackingFilename }: InfoEntry, det
   if (snapshots.length > 0) lines.push('Snapshot list:', snapshotHeader, ...snapshots.map(snapshotRow))
   let text = `${lines.join('\n')}\n`
   if (specific !== undefined && Object.keys(specific).length > 0) {
-    text += `Format specific information:\n${dumpSpecific(specific as Json)}`
+    const entries = ofQemu.has(info.format) ? undefined : entriesAsGiven
+    text += `Format specific information:\n${dumpSpecific(specific as Json, 1, entries)}`
   }
   if (details && extra !== undefined) text += `Further information:\n${dumpSpecific(extra as Json)}`
   return text
