@@ -11,8 +11,8 @@ const smallestUnit = 32 * 1024
 /** Bytes at the start of a cluster that tell of most clusters that they hold data. */
 const probeBytes = 4096
 
-/** Bytes that are copied at once: the other thread need not be called often, and does not wait long for the first. */
-const longestRun = 2 * 1024 * 1024
+/** Bytes that are copied at once: the other thread is woken 40 times a second then, and not at every cluster. */
+const longestRun = 32 * 1024 * 1024
 
 /** A range to be copied. */
 interface Run {
@@ -24,8 +24,8 @@ interface Run {
 }
 
 /**
- * Copies data inside the kernel, which touches it once where reading and writing touches it twice, in other threads. Of a cluster
- * only the start is looked at, and the rest where that is zero.
+ * Copies data inside the kernel, which touches it once where reading and writing touches it twice, in another thread. Of a
+ * cluster only the start is looked at, and the rest where that is zero.
  */
 export class KernelCopy {
   readonly #writer: ImageWriter
@@ -36,8 +36,8 @@ export class KernelCopy {
   readonly #targets = new Map<FileStorage, RoomAhead>()
   #possible: boolean
   #run: Run | undefined
-  /** Two, so that a thread has the next when it has done one. */
-  #underWay: [older: Promise<void> | undefined, newer: Promise<void> | undefined] = [undefined, undefined]
+  /** One: two threads would wait for each other in the kernel, for the lock of the file that they write. */
+  #underWay: Promise<void> | undefined
 
   /** @param keepZeros clusters of zeros are copied too */
   constructor(writer: ImageWriter, keepZeros: boolean) {
@@ -81,15 +81,15 @@ export class KernelCopy {
   /** Copies what was collected. @throws {ImageError} for what could not be copied. */
   async flush(): Promise<void> {
     await this.#start()
-    await Promise.all(this.#underWay)
+    await this.#underWay
   }
 
   /**
-   * Ends the work of the other threads, and lets the targets know how large their files have become. To be called when all
+   * Ends the work of the other thread, and lets the targets know how large their files have become. To be called when all
    * else is written.
    */
   async close(): Promise<void> {
-    await Promise.allSettled(this.#underWay)
+    await this.#underWay?.catch(() => undefined)
     for (const [storage, room] of this.#targets) {
       room.close()
       storage.refreshSize()
@@ -129,17 +129,15 @@ export class KernelCopy {
     }
   }
 
-  /** Has the run copied by other threads, as soon as only one more is under way. */
+  /** Has the run copied by another thread, when that is done with the one before. */
   async #start(): Promise<void> {
     const run = this.#run
     if (run === undefined) return
     this.#run = undefined
-    const [older, newer] = this.#underWay
-    await older
-    const started = this.#transfer(run)
-    // Whoever awaits it later has the error.
-    started.catch(() => undefined)
-    this.#underWay = [newer, started]
+    await this.#underWay
+    this.#underWay = this.#transfer(run)
+    // Whoever awaits it next has the error.
+    this.#underWay.catch(() => undefined)
   }
 
   async #transfer({ source, from, target, to, length }: Run): Promise<void> {
