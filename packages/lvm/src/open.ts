@@ -1,4 +1,11 @@
-import type { ClusterRun, Driver, MaybePromise, OpenContext, Storage } from '@img/core'
+import {
+  type ClusterRun,
+  type Driver,
+  ImageError,
+  type MaybePromise,
+  type OpenContext,
+  type Storage,
+} from '@img/core'
 import { lvmError } from './errors.js'
 import type { Writer } from './group-editor.js'
 import { GroupSession } from './group-session.js'
@@ -30,7 +37,8 @@ export async function openLvm(storage: Storage, context: OpenContext): Promise<D
     for (const disk of await openOthers(context, others)) {
       volumes.push(...(await findPhysicalVolumes(disk, context)))
     }
-    const [groupName, volumeName] = splitName(context.options.lv as string | undefined)
+    const [named, volumeName] = splitName(context.options.lv as string | undefined)
+    const groupName = named ?? (context.options.vg as string | undefined)
     const { group, root, faults } = await readGroup(volumes, groupName, context.warn, context)
     if (group === undefined || root === undefined) throw faults[0] ?? noMetadata(storage)
     const session = new GroupSession({ group, root, found: volumes, writer: writerOf(context) })
@@ -95,15 +103,24 @@ async function driverOf(
 ): Promise<Driver> {
   const { group } = session
   const chosen = name ?? onlyVisible(group)
-  const unreadable = chosen === undefined ? severalError(group) : undefined
+  let unreadable = chosen === undefined ? severalError(group) : undefined
   const inspectOnly = lvmError('IMG_REFERENCE_DENIED', 'the volume was opened for information only')
-  const closed = unreadable ?? (context.inspect ? inspectOnly : undefined)
   const open = (): Promise<Volume> => {
     const physical = physicalVolumes(session.group, session.found)
     return new LogicalVolumes(session.group, physical, context.warn).open(chosen as string)
   }
   if (context.inspect && chosen !== undefined) sizeOf(group, chosen)
-  let volume = closed === undefined ? await open() : undefined
+  let volume: Volume | undefined
+  if (unreadable === undefined && !context.inspect) {
+    try {
+      volume = await open()
+    } catch (error) {
+      // What was not asked for by name may be broken: the group can be managed all the same.
+      if (name !== undefined || !ImageError.is(error)) throw error
+      unreadable = error
+    }
+  }
+  const closed = unreadable ?? (context.inspect ? inspectOnly : undefined)
   const lookup = (offset: number, length: number): MaybePromise<ClusterRun> => {
     if (closed !== undefined) throw closed
     if (volume !== undefined) return volume.lookup(offset, length)

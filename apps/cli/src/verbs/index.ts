@@ -81,6 +81,11 @@ export const verbs: readonly LazyVerb[] = [
     load: async () => (await import('./map.js')).map,
   },
   {
+    name: 'lvm',
+    summary: 'list and change LVM volumes on disks',
+    load: async () => (await import('./lvm.js')).lvm,
+  },
+  {
     name: 'measure',
     summary: 'tell how large a new image would be',
     load: async () => (await import('./measure.js')).measure,

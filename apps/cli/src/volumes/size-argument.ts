@@ -1,0 +1,37 @@
+import type { VolumeGroupInfo } from '@img/core'
+import { Failure } from '../errors.js'
+import { sizeArgument } from '../sizes.js'
+
+/** Stripes and extents to which a share of the free room is rounded down. */
+export interface SizeContext {
+  readonly group: VolumeGroupInfo
+  readonly stripes?: number | undefined
+  /** Bytes of the volume now, to which a sign refers. */
+  readonly now?: number | undefined
+}
+
+/**
+ * Bytes of a volume as typed: a size, `+SIZE` or `-SIZE` where it has one now, or a share such as `100%FREE`, `50%VG`.
+ * @throws {Failure}
+ */
+export function volumeSize(text: string, { group, stripes = 1, now }: SizeContext): number {
+  const share = /^(\+?)(\d+)%(FREE|VG|PVS)$/i.exec(text)
+  if (share !== null) {
+    const [, sign, percent, of = ''] = share
+    const whole = /free/i.test(of) ? group.free : group.size
+    const unit = group.extentSize * stripes
+    const bytes = Math.floor((whole * Number(percent)) / 100 / unit) * unit
+    const size = sign === '+' || (now !== undefined && /free/i.test(of)) ? (now ?? 0) + bytes : bytes
+    if (size <= 0) throw new Failure(`${text} is no room: ${group.free} bytes are free in ${group.name}`)
+    return size
+  }
+  if (now !== undefined && /^[+-]/.test(text)) {
+    const bytes = sizeArgument('volume size', text.slice(1))
+    const size = text.startsWith('+') ? now + bytes : now - bytes
+    if (size <= 0) throw new Failure('New volume size must be positive')
+    return size
+  }
+  const size = sizeArgument('volume size', text)
+  if (size <= 0) throw new Failure('New volume size must be positive')
+  return size
+}
