@@ -66,6 +66,11 @@ export const verbs: readonly LazyVerb[] = [
     load: async () => (await import('./diff.js')).diff,
   },
   {
+    name: 'doctor',
+    summary: 'tell what a file is, whether it is safe, and what it refers to',
+    load: async () => (await import('./doctor.js')).doctor,
+  },
+  {
     name: 'formats',
     summary: 'list formats, and where their plugins come from',
     load: async () => (await import('./formats.js')).formats,
@@ -76,14 +81,14 @@ export const verbs: readonly LazyVerb[] = [
     load: async () => (await import('./info.js')).info,
   },
   {
-    name: 'map',
-    summary: 'tell where the content of an image lives',
-    load: async () => (await import('./map.js')).map,
-  },
-  {
     name: 'lvm',
     summary: 'list and change LVM volumes on disks',
     load: async () => (await import('./lvm.js')).lvm,
+  },
+  {
+    name: 'map',
+    summary: 'tell where the content of an image lives',
+    load: async () => (await import('./map.js')).map,
   },
   {
     name: 'measure',
