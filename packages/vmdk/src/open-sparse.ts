@@ -1,6 +1,7 @@
-import { type IoOptions, type Storage, viewOf } from '@img/core'
+import type { IoOptions, Storage } from '@img/core'
 import type { CowdHeader } from './cowd-header.js'
-import { corrupt, truncated } from './errors.js'
+import { truncated } from './errors.js'
+import { type FooterOptions, findFooter } from './find-footer.js'
 import { decodeEntries, readBytes } from './grain-tables.js'
 import { SECTOR } from './limits.js'
 import { SparseExtent, type SparseShape } from './sparse-extent.js'
@@ -37,21 +38,11 @@ export interface OpenedSparse {
  * The header of a hosted sparse extent, or its footer where the header says so.
  * @throws {ImageError} as {@link parseSparseHeader}.
  */
-export async function readSparseHeader(storage: Storage, options: IoOptions): Promise<SparseHeader> {
+export async function readSparseHeader(storage: Storage, options: FooterOptions): Promise<SparseHeader> {
   const { label, size } = storage
   const header = parseSparseHeader(await readBytes(storage, 0, Math.min(SECTOR, size), options), label)
   if (header.gdOffset !== undefined) return header
-  // Footer marker, footer, end-of-stream marker: one sector each. Technote, "Stream-Optimized Compressed Sparse Extents".
-  const at = size - (size % SECTOR) - 3 * SECTOR
-  if (at < SECTOR) throw truncated('ends before its footer', label, size)
-  const bytes = await readBytes(storage, at, 3 * SECTOR, options)
-  const view = viewOf(bytes)
-  const marker = (where: number, type: number): boolean =>
-    view.getUint32(where + 8, true) === 0 && view.getUint32(where + 12, true) === type
-  if (!marker(0, 3) || !marker(2 * SECTOR, 0)) throw truncated('has no footer where one must be', label, at)
-  const footer = parseSparseHeader(bytes.subarray(SECTOR, 2 * SECTOR), label, at + SECTOR)
-  if (footer.gdOffset === undefined) throw corrupt('the footer refers to a footer', label, at + SECTOR)
-  return footer
+  return findFooter(storage, options)
 }
 
 /**

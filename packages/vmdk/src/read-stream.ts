@@ -17,11 +17,11 @@ import {
   Flag,
   hasFlag,
   isCompressed,
+  Marker,
   parseSparseHeader,
   type SparseHeader,
   tableSectors,
 } from './sparse-header.js'
-import { Marker } from './stream-layout.js'
 
 /** Bytes of tables that are kept, where they come first. */
 const MAX_TABLE_BYTES: number = 16 * 1024 * 1024

@@ -16,6 +16,9 @@ export const Flag = {
   markers: 0x2_0000,
 } as const
 
+/** Types of markers. Technote, "Markers". */
+export const Marker = { endOfStream: 0, grainTable: 1, grainDirectory: 2, footer: 3 } as const
+
 /** True where a flag is set. */
 export function hasFlag(flags: number, flag: number): boolean {
   return Math.floor(flags / flag) % 2 === 1
@@ -84,7 +87,7 @@ function checkHeader(header: SparseHeader, source: string, at: number): void {
   if (!isPowerOfTwo(grainSectors) || grainSectors > MAX_GRAIN_SECTORS) {
     throw corrupt(`grain size ${grainSectors} sectors`, source, at + 20)
   }
-  if (!isPowerOfTwo(gtesPerGt) || gtesPerGt > MAX_GTES) {
+  if (gtesPerGt < 1 || gtesPerGt > MAX_GTES) {
     throw corrupt(`${gtesPerGt} entries in a grain table`, source, at + 44)
   }
   if (directoryEntries(header) > MAX_GD_ENTRIES)

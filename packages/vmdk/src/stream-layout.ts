@@ -4,14 +4,11 @@ import { encodeEntries } from './grain-tables.js'
 import { SECTOR } from './limits.js'
 import { EMBEDDED_DESCRIPTOR_SECTORS } from './new-descriptor.js'
 import { GRAIN_MARKER_BYTES } from './sparse-extent.js'
-import { Flag, type SparseHeader, serialiseSparseHeader, tableSectors } from './sparse-header.js'
+import { Flag, Marker, type SparseHeader, serialiseSparseHeader, tableSectors } from './sparse-header.js'
 
 const GTES = 512
 /** Sectors before the first grain: header, descriptor, and room up to 64 KiB, as VMware's own tools leave. */
 export const STREAM_OVERHEAD = 128
-
-/** Types of markers. Technote, "Markers". */
-export const Marker = { endOfStream: 0, grainTable: 1, grainDirectory: 2, footer: 3 } as const
 
 /** Bytes that belong at a sector. */
 export interface Placed {
