@@ -8,7 +8,7 @@ import {
 } from '@img/core'
 import { badOption, type CreateOptionValues } from './create-options.js'
 import { HEADER_BYTES, type Header, ImageType, newHeader } from './header.js'
-import { MAX_BLOCK_SIZE, MAX_BLOCKS, MIN_NEW_BLOCK_SIZE, SECTOR } from './limits.js'
+import { MAX_BLOCKS, MAX_WRITTEN_BLOCK_SIZE, MIN_NEW_BLOCK_SIZE, SECTOR } from './limits.js'
 import { readIdentity } from './parent.js'
 import { blocksOf } from './write-image.js'
 
@@ -39,7 +39,7 @@ export function newImage(spec: CreateSpec): NewImage {
       format: 'vdi',
     })
   }
-  if (!isPowerOfTwo(blockSize) || blockSize < MIN_NEW_BLOCK_SIZE || blockSize > MAX_BLOCK_SIZE) {
+  if (!isPowerOfTwo(blockSize) || blockSize < MIN_NEW_BLOCK_SIZE || blockSize > MAX_WRITTEN_BLOCK_SIZE) {
     throw badOption('Block size must be a power of two between 128k and 128M')
   }
   if (backing === '') throw badOption('a file name cannot be empty')

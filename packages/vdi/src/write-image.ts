@@ -10,7 +10,7 @@ import type { BlockMap } from './block-map.js'
 import { entryBytes } from './block-map.js'
 import { corrupt, vdiError } from './errors.js'
 import { HEADER_BYTES, type Header, patchHeader } from './header.js'
-import { SECTOR, ZERO } from './limits.js'
+import { MAX_WRITTEN_BLOCK_SIZE, SECTOR, ZERO } from './limits.js'
 import { blockOffset } from './mapping.js'
 import { newUuid } from './uuid.js'
 
@@ -72,6 +72,15 @@ export class WritableImage {
         'images with a header of version 0.1 can only be read',
         label,
         68,
+        'convert it to a new image',
+      )
+    }
+    if (header.blockSize > MAX_WRITTEN_BLOCK_SIZE) {
+      throw vdiError(
+        'IMG_UNSUPPORTED',
+        `images with blocks of ${header.blockSize} bytes can only be read (at most ${MAX_WRITTEN_BLOCK_SIZE} are written)`,
+        label,
+        376,
         'convert it to a new image',
       )
     }

@@ -277,6 +277,32 @@ describe('headers of all versions', () => {
     await expect(open(oldImage(), { writable: true })).rejects.toBeInstanceOf(ImageError)
   })
 
+  it.each([512, 2048, 2 ** 31])('reads blocks of %i bytes', async (blockSize) => {
+    const storage = await empty(2048)
+    const dataOffset = word(storage, 344)
+    await storage.truncate(dataOffset + 2048)
+    const view = viewOf(storage.content())
+    const blocks = Math.ceil(2048 / blockSize)
+    view.setUint32(376, blockSize, true)
+    view.setUint32(384, blocks, true)
+    view.setUint32(388, blocks, true)
+    // In the opposite order.
+    for (let i = 0; i < blocks; i++) view.setUint32(512 + i * 4, blocks - 1 - i, true)
+    for (let i = 0; i < 4; i++)
+      storage.content().fill(i + 1, dataOffset + i * 512, dataOffset + (i + 1) * 512)
+    await using image = await open(storage)
+    const bytes = await content(image)
+    expect([0, 512, 1024, 1536].map((at) => bytes[at])).toEqual(blocks > 1 ? [4, 3, 2, 1] : [1, 2, 3, 4])
+    expect(await image.check?.()).toEqual(sound)
+    if (blockSize > 2 ** 27) {
+      await expect(open(storage, { writable: true })).rejects.toMatchObject({ code: 'IMG_UNSUPPORTED' })
+      return
+    }
+    await using disk = await open(storage, { writable: true })
+    await disk.write?.(700, new Uint8Array(100).fill(9))
+    expect((await content(disk))[799]).toBe(9)
+  })
+
   it('keeps the extra bytes of blocks', async () => {
     const next = random(3)
     const storage = await filled(3)
