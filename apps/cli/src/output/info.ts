@@ -53,8 +53,12 @@ export function snapshotJson(snapshot: SnapshotInfo): Json {
   }
 }
 
-/** An image's facts for people, as qemu-img writes them. */
-export function infoText({ info, filename, fullBackingFilename }: InfoEntry, details: boolean): string {
+/** An image's facts for people, as qemu-img writes them. `bar`: draws how much of the disk the host has. */
+export function infoText(
+  { info, filename, fullBackingFilename }: InfoEntry,
+  details: boolean,
+  bar?: (hostSize: number, virtualSize: number) => string,
+): string {
   const { backing, snapshots = [], specific, extra } = info
   const lines = [
     `image: ${filename}`,
@@ -62,6 +66,9 @@ export function infoText({ info, filename, fullBackingFilename }: InfoEntry, det
     `virtual size: ${humanSize(info.virtualSize)} (${info.virtualSize} bytes)`,
     `disk size: ${info.hostSize === undefined ? 'unavailable' : humanSize(info.hostSize)}`,
   ]
+  if (bar !== undefined && info.hostSize !== undefined) {
+    lines.push(`           ${bar(info.hostSize, info.virtualSize)}`)
+  }
   if (info.encrypted === true) lines.push('encrypted: yes')
   if (info.clusterSize !== undefined) lines.push(`cluster_size: ${info.clusterSize}`)
   if (info.dirty === true) lines.push('cleanly shut down: no')

@@ -7,9 +7,18 @@ import { type InfoEntry, infoJson, infoText } from '../output/info.js'
 import { qemuJson } from '../output/json.js'
 import { printOut } from '../output/write.js'
 import { fullName } from '../paths.js'
+import { programName } from '../program-name.js'
 import { references } from '../references.js'
 import { secretsOf } from '../secrets/index.js'
-import { defineSource, type Invocation, outputOption, sourceArguments, type Verb } from '../verb.js'
+import { isTerminal } from '../terminal.js'
+import {
+  defineSource,
+  type Invocation,
+  type Options,
+  outputOption,
+  sourceArguments,
+  type Verb,
+} from '../verb.js'
 
 const examples = `
 Examples:
@@ -25,6 +34,8 @@ export const info: Verb = {
       .option('-f, --format <format>', 'format of the image; found by itself where left out')
       .option('--output <how>', 'human or json')
       .option('--backing-chain', 'tell of all images of the chain')
+      .option('--bar', 'show the size on disk as a bar, also where the output is no terminal')
+      .option('--no-bar', 'show no bar on a terminal either')
       .option('--details', 'also what qemu-img does not show, such as header extensions')
       .addHelpText('after', examples)
   },
@@ -37,13 +48,26 @@ export const info: Verb = {
     const entries = await chain(filename, options, secret, context)
     const details = options.details === true
     if (output === 'human') {
-      printOut(entries.map((entry) => infoText(entry, details)).join('\n'))
+      const bar = await barOf(options)
+      printOut(entries.map((entry) => infoText(entry, details, bar)).join('\n'))
     } else {
       const json = entries.map((entry) => infoJson(entry, details))
       printOut(`${qemuJson(options.backingChain === true ? json : (json[0] ?? null))}\n`)
     }
     return 0
   },
+}
+
+/** What draws the bar; undefined where the output is qemu-img's alone, for scripts. */
+async function barOf({
+  bar,
+}: Options): Promise<((hostSize: number, virtualSize: number) => string) | undefined> {
+  const wanted = bar ?? (programName === 'img' && isTerminal(1))
+  if (wanted !== true) return undefined
+  const { sizeBar } = await import('../picture/bar.js')
+  const { terminalStyle } = await import('../terminal-style.js')
+  const style = terminalStyle()
+  return (hostSize, virtualSize) => sizeBar(hostSize, virtualSize, style)
 }
 
 async function chain(

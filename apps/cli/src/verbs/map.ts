@@ -6,7 +6,15 @@ import { emptyEntry, mapEntryJson, mapHeader, mapRow, mergedEntries } from '../o
 import { printOut } from '../output/write.js'
 import { secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
-import { defineSource, type Invocation, outputOption, sourceArguments, type Verb } from '../verb.js'
+import type { ColourWhen } from '../terminal-style.js'
+import {
+  defineSource,
+  type Invocation,
+  type Options,
+  outputOption,
+  sourceArguments,
+  type Verb,
+} from '../verb.js'
 
 /** Characters gathered before they are written. */
 const chunk = 64 * 1024
@@ -15,6 +23,7 @@ const examples = `
 Examples:
   img map disk.qcow2
   img map --output=json --start-offset=1G --max-length=64M disk.qcow2
+  img map --picture disk.qcow2
 `
 
 /** `img map`: where each range of the disk lives, backing chain followed. */
@@ -26,11 +35,17 @@ export const map: Verb = {
       .option('--output <how>', 'human or json')
       .option('-s, --start-offset <offset>', 'first byte of the disk to tell of')
       .option('-l, --max-length <length>', 'bytes to tell of at most')
+      .option('--picture', 'draw it: which parts hold data, zeros or nothing; as wide as the terminal')
+      .option(
+        '--color <when>',
+        'of --picture: auto, always or never; auto is on a terminal, unless NO_COLOR is set',
+      )
       .addHelpText('after', examples)
   },
 
   async run({ operands, options }: Invocation, context: Context) {
     const output = outputOption(options)
+    const colour = pictureColour(options, output)
     const start = sizeOption(options.startOffset, 'start offset') ?? 0
     const most = sizeOption(options.maxLength, 'max length')
     const secret = await secretsOf(options, context.warn)
@@ -48,6 +63,11 @@ export const map: Verb = {
     )
     try {
       const length = Math.max(0, Math.min(most ?? image.size, image.size - start))
+      if (colour !== undefined) {
+        const { drawnMap } = await import('../picture/map.js')
+        printOut(await drawnMap(image, start, length, colour))
+        return 0
+      }
       const entries =
         length > 0 ? mergedEntries(image.extents({ offset: start, length })) : [emptyEntry(start)]
       let text = output === 'json' ? '[' : mapHeader
@@ -72,6 +92,20 @@ export const map: Verb = {
     }
     return 0
   },
+}
+
+/** `--color` for a picture; undefined where none is asked for. @throws {Failure} */
+function pictureColour(options: Options, output: string): ColourWhen | undefined {
+  const { picture, color = 'auto' } = options
+  if (picture !== true) {
+    if (options.color !== undefined) throw new Failure('--color goes with --picture')
+    return undefined
+  }
+  if (output === 'json') throw new Failure('--picture and --output=json are mutually exclusive')
+  if (color !== 'auto' && color !== 'always' && color !== 'never') {
+    throw new Failure('--color must be used with auto, always or never as argument.')
+  }
+  return color
 }
 
 function sizeOption(value: unknown, what: string): number | undefined {
