@@ -16,6 +16,7 @@ import { randomFrom } from './uuid.js'
 import { missingVolume, sliceVolume, storageVolume, type Volume } from './volume.js'
 import type { LogicalVolume, VolumeGroup } from './volume-group.js'
 import { volumeStore } from './volume-store.js'
+import { allocatePlain, isPlain } from './write-plain.js'
 
 /**
  * Opens a logical volume of the volume group on a disk.
@@ -129,13 +130,26 @@ async function driverOf(
       return opened.lookup(offset, length)
     })
   }
+  const writable = chosen !== undefined && closed === undefined && context.writable && isPlain(group, chosen)
+  if (writable) session.assertWritable()
   return {
     get size() {
       return chosen === undefined ? storage.size : (volume?.size ?? sizeOf(session.group, chosen))
     },
     holes: 'mark',
     info: () => describeGroup(session.group, session.present, name),
-    map: { clusterSize: group.extentSize, lookup },
+    map: {
+      clusterSize: group.extentSize,
+      lookup,
+      ...(writable && {
+        allocate: async (offset: number, length: number) =>
+          allocatePlain(volume ?? (await open()), offset, length),
+        // The first disk is core's to flush.
+        flush: async () => {
+          for (const pv of session.found) await pv.storage.flush?.()
+        },
+      }),
+    },
     volumes: volumeStore({
       session,
       random: randomFrom(context.options.seed as string | undefined),

@@ -16,6 +16,8 @@ Examples:
   img create -f qcow2 disk.qcow2 20G
   img create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2
   img create -f qcow2 -o help
+  img create -f lvm --lv root=8G,from=root.qcow2 --lv swap=1G disk.raw
+  img create -f lvm -o vg=data,partition=gpt --pv second.raw --lv fast=100%FREE,stripes=2 first.raw 20G
 `
 
 /** `img create`: makes an empty image, or an overlay. */
@@ -28,6 +30,16 @@ export const create: Verb = {
       .option('-F <format>', 'format of the backing file')
       .option('-u', 'unsafe: do not look at the backing file; SIZE must then be given')
       .option('-o <options>', "name=value,…; 'help' lists them", collect)
+      .option(
+        '--lv <spec>',
+        'for lvm: a volume, NAME=SIZE[,from=IMAGE][,format=FORMAT][,stripes=COUNT][,stripe_size=SIZE][,tags=TAG][,uuid=UUID]',
+        collect,
+      )
+      .option(
+        '--pv <file>',
+        'for lvm: one more disk of the group, FILE[,size=SIZE] (may be repeated)',
+        collect,
+      )
       .option('-q', 'print nothing but errors')
       .addHelpText('after', examples)
   },
@@ -42,7 +54,7 @@ export const create: Verb = {
         throw new Failure(`Unknown file format '${name}'`, { hint: formatsHint })
       })
     if (asksForHelp(lists)) {
-      printOut(optionsHelp(await format(), filename))
+      printOut(optionsHelp(withGroupOptions(await format()), filename))
       return 0
     }
     const given = parseOptionList(lists)
@@ -50,7 +62,21 @@ export const create: Verb = {
     if (sizeText?.startsWith('-')) throw usageError(`unrecognized option '${sizeText}'`)
     const size = sizeText === undefined ? undefined : sizeArgument('image size', sizeText)
     if (excess !== undefined) throw usageError(`Unexpected argument: ${excess}`)
+    const volumes = (options.lv as string[] | undefined) ?? []
+    const disks = (options.pv as string[] | undefined) ?? []
     try {
+      const found = await format()
+      if (found.createGroup !== undefined) {
+        const { makeGroup } = await import('../create/group.js')
+        const quiet = options.q === true
+        await makeGroup(found, { filename, size, given, volumes, disks, quiet, secret }, context)
+        return 0
+      }
+      if (volumes.length + disks.length > 0) {
+        throw new Failure(`--lv and --pv are for groups of volumes, which ${found.name} does not hold`, {
+          hint: 'say -f lvm',
+        })
+      }
       const values = withArguments(await format(), given, {
         size,
         backing: options.b,
@@ -62,4 +88,9 @@ export const create: Verb = {
     }
     return 0
   },
+}
+
+/** A format that makes groups of volumes lists the options of those. */
+function withGroupOptions(format: Format): Format {
+  return format.groupOptions === undefined ? format : { ...format, createOptions: format.groupOptions }
 }
