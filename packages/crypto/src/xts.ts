@@ -6,16 +6,15 @@ import { batchSectors, inBatches, littleEndian, sectorBytes, swap, wordsOf } fro
 const sectorWords = sectorBytes / 4
 
 /**
- * XTS (IEEE 1619) over many sectors at once: the tweaks of all sectors in one call of the cipher, their multiples by doubling,
- * then all blocks in one call. Block ciphers cost little, calls of them much.
+ * XTS (IEEE 1619) over many sectors at once: the tweaks of all sectors in one call of the cipher, then all blocks in one call.
+ * Block ciphers cost little, calls of them much. The tweaks of a sector's blocks are made twice, by doubling, rather than
+ * kept: memory costs more.
  */
 export class XtsCipher implements SectorCipher {
   readonly #data: BlockCipher
   readonly #tweak: BlockCipher
   readonly #ivs: IvFill
   readonly #vectors: Uint8Array = new Uint8Array(batchSectors * blockBytes)
-  /** A tweak for each block of a batch. */
-  readonly #tweaks: Uint32Array = new Uint32Array(batchSectors * sectorWords)
   readonly #mixed: Uint32Array = new Uint32Array(batchSectors * sectorWords)
   readonly #mixedBytes: Uint8Array = new Uint8Array(this.#mixed.buffer)
 
@@ -35,35 +34,33 @@ export class XtsCipher implements SectorCipher {
 
   #apply(bytes: Uint8Array, sector: number, transform: BlockTransform): void {
     inBatches(bytes, sector, (words, first) => {
-      const tweaks = this.#tweaks
-      const mixed = this.#mixed
       const sectors = Math.ceil(words.length / sectorWords)
       const vectors = this.#ivs(this.#vectors.subarray(0, sectors * blockBytes), first)
-      expandTweaks(wordsOf(this.#tweak.encrypt(vectors)), tweaks, sectors)
-      const { length } = words
-      for (let i = 0; i < length; i++) mixed[i] = (words[i] as number) ^ (tweaks[i] as number)
-      const done = wordsOf(transform(this.#mixedBytes.subarray(0, length * 4)))
-      for (let i = 0; i < length; i++) words[i] = (done[i] as number) ^ (tweaks[i] as number)
+      const tweaks = wordsOf(this.#tweak.encrypt(vectors))
+      mix(tweaks, words, this.#mixed)
+      const done = wordsOf(transform(this.#mixedBytes.subarray(0, words.length * 4)))
+      mix(tweaks, done, words)
     })
   }
 }
 
-/** Fills in the tweak of each block: the sector's, doubled in GF(2^128) from block to block, lowest byte first. */
-function expandTweaks(first: Uint32Array, tweaks: Uint32Array, sectors: number): void {
-  let at = 0
-  for (let sector = 0; sector < sectors; sector++) {
-    let a = first[sector * 4] as number
-    let b = first[sector * 4 + 1] as number
-    let c = first[sector * 4 + 2] as number
-    let d = first[sector * 4 + 3] as number
-    if (!littleEndian) [a, b, c, d] = [swap(a), swap(b), swap(c), swap(d)]
-    for (const end = at + sectorWords; at < end; at += 4) {
-      if (littleEndian) {
-        tweaks[at] = a
-        tweaks[at + 1] = b
-        tweaks[at + 2] = c
-        tweaks[at + 3] = d
-      } else tweaks.set([swap(a), swap(b), swap(c), swap(d)], at)
+/**
+ * Writes the exclusive or of `from` and the tweaks of its blocks into `to`: for each sector its tweak, doubled in GF(2^128)
+ * from block to block, lowest byte first.
+ */
+function mix(tweaks: Uint32Array, from: Uint32Array, to: Uint32Array): void {
+  const { length } = from
+  let sector = 0
+  for (let at = 0; at < length; sector += 4) {
+    let a = word(tweaks, sector)
+    let b = word(tweaks, sector + 1)
+    let c = word(tweaks, sector + 2)
+    let d = word(tweaks, sector + 3)
+    for (const end = Math.min(at + sectorWords, length); at < end; at += 4) {
+      to[at] = (from[at] as number) ^ (littleEndian ? a : swap(a))
+      to[at + 1] = (from[at + 1] as number) ^ (littleEndian ? b : swap(b))
+      to[at + 2] = (from[at + 2] as number) ^ (littleEndian ? c : swap(c))
+      to[at + 3] = (from[at + 3] as number) ^ (littleEndian ? d : swap(d))
       const carry = d >> 31
       d = (d << 1) | (c >>> 31)
       c = (c << 1) | (b >>> 31)
@@ -71,4 +68,10 @@ function expandTweaks(first: Uint32Array, tweaks: Uint32Array, sectors: number):
       a = (a << 1) ^ (carry & 0x87)
     }
   }
+}
+
+/** A word of a tweak, its lowest byte first whatever the host's order; signed, as the doubling leaves it. */
+function word(tweaks: Uint32Array, at: number): number {
+  const value = tweaks[at] as number
+  return (littleEndian ? value : swap(value)) | 0
 }
