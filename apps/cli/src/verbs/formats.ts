@@ -1,18 +1,13 @@
-import { type Format, officialFormats } from '@img/core'
+import type { Format } from '@img/core'
 import type { Command } from 'commander'
 import type { Context } from '../context.js'
 import { usageError } from '../errors.js'
 import { type Json, qemuJson } from '../output/json.js'
+import { columns } from '../output/table.js'
 import { printOut } from '../output/write.js'
-import type { Plugin, PluginOrigin } from '../plugins/load.js'
+import { failureReason, origins, packagesNotInstalled } from '../plugins/describe.js'
+import type { Plugin } from '../plugins/load.js'
 import type { Invocation, Verb } from '../verb.js'
-
-const origins: Record<PluginOrigin, string> = {
-  option: '--plugin',
-  environment: 'IMG_PLUGINS',
-  project: 'project',
-  command: 'with img',
-}
 
 /** A format and the plugin that it comes from. */
 interface Row {
@@ -92,9 +87,9 @@ function asJson(rows: readonly Row[], failed: readonly Plugin[]): string {
       version,
       found: origin,
       path,
-      reason: reason(failure),
+      reason: failureReason(failure),
     })),
-    'not-installed': missing(rows),
+    'not-installed': packagesNotInstalled(rows.map(({ plugin }) => plugin)),
   })}\n`
 }
 
@@ -114,26 +109,8 @@ function asTable(rows: readonly Row[], failed: readonly Plugin[]): string {
   )
   const lines = columns([['FORMAT', 'TITLE', 'PLUGIN', 'FOUND', 'CAN'], ...table])
   for (const { name, path, failure } of failed)
-    lines.push(`\n${name} (${path}) could not be loaded: ${reason(failure)}`)
-  const absent = missing(rows)
+    lines.push(`\n${name} (${path}) could not be loaded: ${failureReason(failure)}`)
+  const absent = packagesNotInstalled(rows.map(({ plugin }) => plugin))
   if (absent.length > 0) lines.push('', `Not installed: ${absent.join(' ')}`)
   return `${lines.join('\n')}\n`
-}
-
-/** Packages of official formats that are not here. */
-function missing(rows: readonly Row[]): string[] {
-  return officialFormats
-    .filter(({ name }) => !rows.some((row) => row.name === name))
-    .map((format) => format.package)
-}
-
-function columns(rows: readonly string[][]): string[] {
-  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)) + 2)
-  return rows.map((row) =>
-    row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i] ?? 0))).join(''),
-  )
-}
-
-function reason(failure: unknown): string {
-  return failure instanceof Error ? failure.message : String(failure)
 }

@@ -96,6 +96,11 @@ export const verbs: readonly LazyVerb[] = [
     load: async () => (await import('./measure.js')).measure,
   },
   {
+    name: 'plugins',
+    summary: 'list plugins: where each came from, and why one cannot be used',
+    load: async () => (await import('./plugins.js')).plugins,
+  },
+  {
     name: 'rebase',
     summary: 'give an image another backing file',
     load: async () => (await import('./rebase.js')).rebase,
