@@ -1,7 +1,8 @@
-import type { ImageInfo, SnapshotInfo } from '@img/core'
+import type { ImageInfo, SnapshotInfo, VolumeGroupInfo } from '@img/core'
 import { humanSize } from '../sizes.js'
 import type { Json } from './json.js'
 import { dumpSpecific, entriesAsGiven } from './specific.js'
+import { groupJson, groupText } from './volumes.js'
 
 /** Formats whose facts qemu-img prints, in the order of its hash tables. Of others they stand as the format gives them. */
 const ofQemu: ReadonlySet<string> = new Set(['raw', 'qcow2', 'qcow', 'vmdk', 'vdi', 'luks'])
@@ -13,11 +14,26 @@ export interface InfoEntry {
   readonly filename: string
   /** Path of the backing file, from the same directory as `filename`. */
   readonly fullBackingFilename?: string | undefined
+  /** The group of volumes on the disk. */
+  readonly group?: InfoGroup | undefined
+}
+
+/** A group of volumes on a disk. */
+export interface InfoGroup {
+  readonly info: VolumeGroupInfo
+  /** The same under the format's own keys. */
+  readonly specific: ImageInfo['specific']
+  /** Also where each volume lies. */
+  readonly segments: boolean
 }
 
 /** An image's facts under qemu-img's keys (QAPI ImageInfo). */
-export function infoJson({ info, filename, fullBackingFilename }: InfoEntry, details: boolean): Json {
-  const { snapshots = [], backing, specific, extra } = info
+export function infoJson({ info, filename, fullBackingFilename, group }: InfoEntry, details: boolean): Json {
+  const { snapshots = [], backing, extra } = info
+  const volumes = group && groupJson(group.specific, group.segments)
+  // The image is one of the volumes, or the disk that they are on.
+  const isVolume = group !== undefined && group.specific === info.specific
+  const specific = isVolume ? volumes : info.specific
   return {
     'virtual-size': info.virtualSize,
     filename,
@@ -36,6 +52,7 @@ export function infoJson({ info, filename, fullBackingFilename }: InfoEntry, det
         ? undefined
         : { type: info.format, data: specific as Readonly<Record<string, Json>> },
     extra: details ? (extra as Json | undefined) : undefined,
+    lvm: isVolume ? undefined : volumes,
   }
 }
 
@@ -55,7 +72,7 @@ export function snapshotJson(snapshot: SnapshotInfo): Json {
 
 /** An image's facts for people, as qemu-img writes them. `bar`: draws how much of the disk the host has. */
 export function infoText(
-  { info, filename, fullBackingFilename }: InfoEntry,
+  { info, filename, fullBackingFilename, group }: InfoEntry,
   details: boolean,
   bar?: (hostSize: number, virtualSize: number) => string,
 ): string {
@@ -78,10 +95,13 @@ export function infoText(
   }
   if (snapshots.length > 0) lines.push('Snapshot list:', snapshotHeader, ...snapshots.map(snapshotRow))
   let text = `${lines.join('\n')}\n`
-  if (specific !== undefined && Object.keys(specific).length > 0) {
+  if (group !== undefined && group.specific === specific) text += groupText(group.info, group.segments)
+  else if (specific !== undefined && Object.keys(specific).length > 0) {
     const entries = ofQemu.has(info.format) ? undefined : entriesAsGiven
     text += `Format specific information:\n${dumpSpecific(specific as Json, 1, entries)}`
   }
+  if (group !== undefined && group.specific !== specific)
+    text += `LVM:\n${groupText(group.info, group.segments)}`
   if (details && extra !== undefined) text += `Further information:\n${dumpSpecific(extra as Json)}`
   return text
 }

@@ -1,9 +1,9 @@
-import { type DiskImage, ImageError, openImage, type SecretSource } from '@img/core'
+import { type DiskImage, ImageError, type ImageInfo, openImage, type SecretSource } from '@img/core'
 import type { Command } from 'commander'
 import type { Context } from '../context.js'
 import { Failure, openFailure, usageError } from '../errors.js'
 import { openNamed } from '../open.js'
-import { type InfoEntry, infoJson, infoText } from '../output/info.js'
+import { type InfoEntry, type InfoGroup, infoJson, infoText } from '../output/info.js'
 import { qemuJson } from '../output/json.js'
 import { printOut } from '../output/write.js'
 import { fullName } from '../paths.js'
@@ -24,6 +24,7 @@ const examples = `
 Examples:
   img info disk.qcow2
   img info --output=json --backing-chain overlay.qcow2
+  img info --segments disk-with-lvm.raw
 `
 
 /** `img info`: opens nothing but the image itself, unless asked for the chain. */
@@ -36,6 +37,7 @@ export const info: Verb = {
       .option('--backing-chain', 'tell of all images of the chain')
       .option('--bar', 'show the size on disk as a bar, also where the output is no terminal')
       .option('--no-bar', 'show no bar on a terminal either')
+      .option('--segments', 'of LVM volumes also where they lie, and the hidden ones')
       .option('--details', 'also what qemu-img does not show, such as header extensions')
       .addHelpText('after', examples)
   },
@@ -105,7 +107,8 @@ async function chain(
       const facts = await image.info()
       const { backing } = facts
       const full = backing && (await backingPath(image, path, shared, context))
-      entries.push({ info: facts, filename: name, fullBackingFilename: full })
+      const group = entries.length === 0 ? await groupOf(image, facts, filename, options, context) : undefined
+      entries.push({ info: facts, filename: name, fullBackingFilename: full, group })
       if (options.backingChain !== true || backing === undefined) return entries
       image = await openBacking(image, full ?? backing.name, shared, context)
       name = full ?? image.storage.label
@@ -113,6 +116,27 @@ async function chain(
     }
   } finally {
     await Promise.all(opened.map((image) => image.close()))
+  }
+}
+
+/** The volumes that the image is one of, or that are on its disk. */
+async function groupOf(
+  image: DiskImage,
+  { specific }: ImageInfo,
+  filename: string,
+  options: Invocation['options'],
+  context: Context,
+): Promise<InfoGroup | undefined> {
+  const segments = options.segments === true
+  if (image.volumes !== undefined) return { info: await image.volumes.info(), specific, segments }
+  const { groupOn } = await import('../volumes/find.js')
+  const how = { ...sourceArguments(options), forceShare: options.forceShare === true }
+  const found = await groupOn(image, filename, how, context)
+  if (found === undefined) return undefined
+  try {
+    return { info: await found.volumes.info(), specific: (await found.image.info()).specific, segments }
+  } finally {
+    await found.image.close()
   }
 }
 

@@ -1,4 +1,4 @@
-import { type DiskImage, ImageError, type VolumeStore } from '@img/core'
+import type { DiskImage, VolumeStore } from '@img/core'
 import type { Context } from '../context.js'
 import { Failure } from '../errors.js'
 import { type OpenArguments, openNamed } from '../open.js'
@@ -34,22 +34,4 @@ export function splitVolume(text: string): { readonly group?: string; readonly n
   const slash = path.indexOf('/')
   if (slash < 0) return { name: path }
   return { group: path.slice(0, slash), name: path.slice(slash + 1) }
-}
-
-/**
- * The group of volumes on the disk in an image, whatever the format of the image; undefined where there is none.
- * Nothing but the image itself is opened.
- */
-export async function groupOn(
-  filename: string,
-  options: OpenArguments,
-  context: Context,
-): Promise<OpenGroup | undefined> {
-  try {
-    return await openGroup(filename, { ...options, format: 'lvm', inspect: true }, context)
-  } catch (error) {
-    // No group, or nothing that could tell.
-    if (error instanceof Failure || ImageError.is(error)) return undefined
-    throw error
-  }
 }
