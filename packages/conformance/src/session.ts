@@ -109,6 +109,8 @@ export class Session {
       secret: this.#kit.subject.secret ?? noSecret,
       openReference: async (reference) =>
         (await this.references.open(reference, this.main, { writable })).storage,
+      openInside: (storage, format) =>
+        openImage(storage, { registry: this.#kit.registry, format, inspect, signal }),
       warn: () => undefined,
     })
   }

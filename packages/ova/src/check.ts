@@ -24,7 +24,11 @@ export async function checkPackage(
     throw ovaError('IMG_UNSUPPORTED', 'packages cannot be repaired', opened.label)
   }
   const counts = { checkErrors: 0, corruptions: 0, leaks: 0 }
+  const told = new Set<string>()
   const found = (finding: CheckFinding): void => {
+    // What is wrong with a file shows in the manifest, in the descriptor, and in the disk.
+    if (told.has(finding.message)) return
+    told.add(finding.message)
     if (finding.kind === 'error') counts.checkErrors++
     else if (finding.kind === 'leak') counts.leaks++
     else counts.corruptions++
@@ -41,7 +45,6 @@ export async function checkPackage(
   }
   const faults = await faultsOf(opened)
   for (const { message } of faults) found({ kind: 'corruption', message })
-  const told = new Set(faults.map(({ message }) => message))
   const { files, manifest, descriptor } = opened
   for (const name of manifest?.keys() ?? []) {
     if (name === files.descriptor || files.names?.includes(name) === false) continue
@@ -51,19 +54,11 @@ export async function checkPackage(
     const { file } = disk
     if (file === undefined) continue
     await attempt(async () => {
-      try {
-        const storage = await openDiskFile(
-          opened,
-          { ...disk, file },
-          { signal: context.signal, verify: false },
-        )
-        await using image = await openInside(storage, disk, opened.label, { ...context, inspect: false })
-        const onFinding = (finding: CheckFinding): void =>
-          found({ ...finding, message: `${file.href}: ${finding.message}`, fixed: false })
-        await image.check?.({ signal: context.signal, onFinding })
-      } catch (error) {
-        if (!ImageError.is(error) || !told.has(error.message)) throw error
-      }
+      const storage = await openDiskFile(opened, { ...disk, file }, { signal: context.signal, verify: false })
+      await using image = await openInside(storage, disk, opened.label, { ...context, inspect: false })
+      const onFinding = (finding: CheckFinding): void =>
+        found({ ...finding, message: `${file.href}: ${finding.message}`, fixed: false })
+      await image.check?.({ signal: context.signal, onFinding })
     })
   }
   return counts

@@ -18,6 +18,7 @@ export async function describePackage(opened: Package, context: OpenContext): Pr
     specific: {
       descriptor: files.descriptor,
       'ovf-version': descriptor.version,
+      disks,
       ...(manifest && {
         manifest: {
           file: files.manifest,
@@ -28,7 +29,6 @@ export async function describePackage(opened: Package, context: OpenContext): Pr
       }),
       // Signatures are not checked: whose they are is not for a disk tool to decide.
       ...(files.certificate !== undefined && { certificate: { file: files.certificate, checked: false } }),
-      disks,
       files: descriptor.files.map((file) => describeFile(file, opened)),
       ...(shown.length > 0 && { networks: shown }),
       ...(options.length > 0 && { configurations: options }),

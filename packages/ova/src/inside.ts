@@ -1,4 +1,4 @@
-import { type DiskImage, ImageError, type OpenContext, type Storage } from '@img/core'
+import { alignUp, type DiskImage, ImageError, type OpenContext, type Storage } from '@img/core'
 import type { OvfDisk } from './descriptor.js'
 import { corrupt, ovaError } from './errors.js'
 
@@ -39,7 +39,8 @@ export async function openInside(
     await image.close()
     throw ovaError('IMG_UNSUPPORTED', `disk ${disk.id} is a delta over another disk`, source)
   }
-  if (capacity !== undefined && image.size > capacity) {
+  // A disk ends with a sector, whatever its descriptor counts.
+  if (capacity !== undefined && image.size > alignUp(capacity, 512)) {
     const { size } = image
     await image.close()
     throw corrupt(

@@ -156,7 +156,13 @@ async function readManifest(
 ): Promise<ReadonlyMap<string, Digest> | undefined> {
   const { manifest } = files
   if (manifest === undefined) return undefined
-  const bytes = await readSmall(files, manifest, MAX_MANIFEST_BYTES, context)
+  let bytes: Uint8Array | undefined
+  try {
+    bytes = await readSmall(files, manifest, MAX_MANIFEST_BYTES, context)
+  } catch (error) {
+    // For information nothing else needs to be there.
+    if (!context.inspect || !ImageError.is(error, 'IMG_REFERENCE_DENIED')) throw error
+  }
   return bytes && parseManifest(bytes, `${files.label}: ${manifest}`)
 }
 

@@ -22,8 +22,7 @@ const legacy: Readonly<Record<string, number>> = {
  */
 export function unitBytes(text: string): number | undefined {
   const words = text.trim().toLowerCase()
-  const plain = legacy[words]
-  if (plain !== undefined) return plain
+  if (Object.hasOwn(legacy, words)) return legacy[words]
   const match = /^bytes?((?:\s*[*/]\s*\d+(?:\s*\^\s*\d+)?)+)$/.exec(words)
   if (match === null) return undefined
   let bytes = 1

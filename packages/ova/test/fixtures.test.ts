@@ -19,7 +19,7 @@ function beside(entry: PackageFixture, bytes: (name: string) => Uint8Array, aske
 
 async function readAll(image: DiskImage): Promise<Uint8Array> {
   await using opened = image
-  return content(opened)
+  return await content(opened)
 }
 
 describe('archives that have to open', () => {

@@ -26,10 +26,11 @@ export function identity(kit: Kit, it: It): void {
   })
 
   it('has members that belong together', async () => {
-    const { create, createOptions, stream, probe, magic } = format
+    const { create, createOptions, pack, stream, probe, magic } = format
     check(!create || createOptions, 'create is there without createOptions')
     check(!stream || createOptions, 'stream is there without createOptions')
-    check(!createOptions || create || stream, 'createOptions is there without create or stream')
+    check(!pack || createOptions, 'pack is there without createOptions')
+    check(!createOptions || create || stream || pack, 'createOptions is there without create, stream or pack')
     check(magic.length === 0 || probe, 'magic is there without probe: no file would ever be recognised')
     for (const { offset, hex } of magic) {
       check(Number.isSafeInteger(offset), `magic offset ${offset} is no whole number`)
