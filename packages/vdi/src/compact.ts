@@ -12,7 +12,7 @@ const READ_BYTES = 1024 * 1024
  * and cuts the file. Of a fixed image only what lies behind its blocks is cut.
  */
 export async function compactImage(image: WritableImage, options: CompactOptions = {}): Promise<void> {
-  await image.begin()
+  await image.begin(true)
   const { header, storage } = image
   const { type, blockSize, blocks } = header
   if (type !== ImageType.fixed) {

@@ -29,7 +29,8 @@ export async function resizeImage(image: WritableImage, size: number, options: R
   if (blocks > MAX_BLOCKS) {
     throw vdiError('IMG_UNSUPPORTED_SIZE', `${blocks} blocks are more than ${MAX_BLOCKS}`, storage.label)
   }
-  await image.begin()
+  // VirtualBox, which only makes disks larger, keeps the UUID as well.
+  await image.begin(size >= header.size)
   await image.settle(options)
   if (blocks > header.blocks) await growMap(image, blocks, options)
   else if (blocks < header.blocks) await shrinkMap(image, blocks)

@@ -42,6 +42,7 @@ export class WritableImage {
   #unmapped: { first: number; count: number } | undefined
   #headerDirty = false
   #begun = false
+  #modified = false
 
   private constructor(storage: WritableStorage, map: BlockMap, sector: Uint8Array) {
     this.storage = storage
@@ -102,11 +103,18 @@ export class WritableImage {
     return this.header.blockSize + this.header.blockExtra
   }
 
-  /** To be called before every change. The first time it gives the image a new modification UUID, as VirtualBox does. */
-  async begin(): Promise<void> {
+  /**
+   * To be called before every change. The first change of what the guest sees gives the image a new modification UUID, as with
+   * VirtualBox: its children are told by it that they are no longer above what they were made for.
+   * @param sameContent the guest will see the same
+   */
+  async begin(sameContent = false): Promise<void> {
+    if (!sameContent && !this.#modified) {
+      this.#modified = true
+      this.setHeader({ uuidModify: newUuid() })
+    }
     if (!this.#begun) {
       this.#begun = true
-      this.setHeader({ uuidModify: newUuid() })
       // Bytes that no guest sees may be missing from the last block.
       const end = this.header.dataOffset + this.next * this.blockBytes
       if (this.next > 0 && this.storage.size < end) await this.storage.truncate(end)

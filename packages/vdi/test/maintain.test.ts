@@ -207,6 +207,15 @@ describe('parents', () => {
     await image.write?.(0, new Uint8Array(2))
     await image.close()
     expect(uuids()).toEqual([own, second])
+    // Its children see the same as before: as with VirtualBox, they are not told of a change.
+    const again = await open(storage, { writable: true })
+    await again.compact?.()
+    await again.resize?.(3 * block)
+    await again.flush?.()
+    expect(uuids()).toEqual([own, second])
+    await again.resize?.(block, { shrink: true })
+    await again.close()
+    expect(uuids()[1]).not.toBe(second)
   })
 
   it('takes another parent, or none', async () => {
