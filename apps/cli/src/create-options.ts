@@ -116,7 +116,9 @@ const typeNames = {
 /** What `-o help` prints. */
 export function optionsHelp(format: Format, filename: string | undefined): string {
   const title = filename === undefined ? `Supported ${format.name} options:` : 'Supported options:'
-  return `${title}\n${optionRows(specsOf(format))}`
+  const protocol =
+    'The protocol level may support further options.\nSpecify the target filename to include those options.\n'
+  return `${title}\n${optionRows(specsOf(format))}${filename === undefined ? `\n${protocol}` : ''}`
 }
 
 /** One line for each option, as `-o help` has them. */

@@ -1,7 +1,7 @@
 import { constants } from 'node:os'
 import type { Progress } from '@img/core'
 import { printErr } from './output/write.js'
-import { humanSize } from './sizes.js'
+import { humanSize, twoDecimals } from './sizes.js'
 import { isTerminal } from './terminal.js'
 
 /** Values of `--progress`. */
@@ -53,7 +53,7 @@ function onSignal(endless: boolean): ProgressMeter {
   const show = (): void => {
     const { done, total } = last ?? { done: 0, total: 0 }
     const share = total === 0 ? 0 : (100 * done) / total
-    const percent = endless ? humanSize(done) : `(${share.toFixed(2)}/100%)`
+    const percent = endless ? humanSize(done) : `(${twoDecimals(share)}/100%)`
     printErr(`    ${percent}\n`)
   }
   const signals = ['SIGUSR1', 'SIGINFO'].filter((name) => name in constants.signals) as NodeJS.Signals[]
@@ -144,7 +144,7 @@ export function jsonLine({ progress, elapsed, rate, left, percent }: State): str
 
 /** Progress for people: qemu-img's percentage, then rate and time left. */
 export function plainLine({ progress, rate, left, percent }: State): string {
-  const share = percent === undefined ? humanSize(progress.done) : `(${percent.toFixed(2)}/100%)`
+  const share = percent === undefined ? humanSize(progress.done) : `(${twoDecimals(percent)}/100%)`
   const parts = [`    ${share}`, progress.phase]
   if (rate > 0) parts.push(`${humanSize(Math.round(rate))}/s`)
   if (left !== undefined && left >= 0.5) parts.push(`${duration(left)} left`)

@@ -17,6 +17,13 @@ export function sizeArgument(what: string, text: string): number {
   throw new Failure(`Invalid ${what} specified. ${suffixHelp}`, { more: [suffixNames] })
 }
 
+/** C's `%.2f` of a number below 2^40: exact halves go to the even digit, which JavaScript's `toFixed` rounds up. */
+export function twoDecimals(value: number): string {
+  const isTie = (value * 8) % 2 === 1
+  const below = Math.floor(value * 100)
+  return (isTie ? (below % 2 === 0 ? below : below + 1) / 100 : value).toFixed(2)
+}
+
 const units = ['', 'Ki', 'Mi', 'Gi', 'Ti', 'Pi', 'Ei']
 
 /** A size for people, as qemu-img writes it: three significant digits, `1.5 MiB`, `512 B`. */

@@ -9,11 +9,10 @@ export const createOptions: OptionSpecs = {
     kind: 'bool',
     default: false,
     announced: false,
-    hidden: true,
     help: "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
   },
-  'encrypt.format': { kind: 'string', hidden: true, help: "Encrypt the image, format choices: 'aes'" },
-  'encrypt.key-secret': { kind: 'string', hidden: true, help: 'ID of secret providing qcow AES key' },
+  'encrypt.format': { kind: 'string', help: "Encrypt the image, format choices: 'aes'" },
+  'encrypt.key-secret': { kind: 'string', help: 'ID of the secret that provides the AES encryption key' },
 }
 
 /** Options of opening, with the names of qemu 7.2. */

@@ -3,16 +3,16 @@ import { MAX_GD_ENTRIES, MAX_GTES, MAX_SECTORS, MAX_SPLIT_EXTENTS, SECTOR, SPLIT
 
 /** Options of `create` under qemu-img's names, and `grain_size`. */
 export const createOptions = {
-  size: { kind: 'size', help: 'Virtual disk size', hidden: true },
+  size: { kind: 'size', help: 'Virtual disk size' },
   adapter_type: {
     kind: 'oneOf',
     values: ['ide', 'buslogic', 'lsilogic', 'legacyESX'],
     help: 'Virtual adapter type, can be one of ide (default), lsilogic, buslogic or legacyESX',
   },
   backing_file: { kind: 'string', help: 'File name of a base image' },
-  backing_fmt: { kind: 'string', help: 'Must be vmdk if present' },
-  compat6: { kind: 'bool', default: false, help: 'VMDK version 6 image', announced: false },
-  hwversion: { kind: 'string', help: 'VMDK hardware version' },
+  backing_fmt: { kind: 'string', help: "Must be 'vmdk' if present" },
+  compat6: { kind: 'bool', default: false, help: 'VMDK version 6 image' },
+  hwversion: { kind: 'string', default: 'undefined', help: 'VMDK hardware version' },
   toolsversion: { kind: 'string', help: 'VMware guest tools version' },
   subformat: {
     kind: 'oneOf',
@@ -24,7 +24,7 @@ export const createOptions = {
       'streamOptimized',
     ],
     aliases: { '2GbMaxExtentSparse': 'twoGbMaxExtentSparse', '2GbMaxExtentFlat': 'twoGbMaxExtentFlat' },
-    help: 'VMDK flat extent format',
+    help: 'VMDK flat extent format, can be one of {monolithicSparse (default) | monolithicFlat | twoGbMaxExtentSparse | twoGbMaxExtentFlat | streamOptimized} ',
   },
   zeroed_grain: {
     kind: 'bool',
@@ -97,7 +97,7 @@ export function newDisk({ options, compress }: Pick<CreateSpec, 'options' | 'com
   if (subformat === 'streamOptimized' && backingFile !== undefined) {
     throw badOption('a streamOptimized disk cannot have a backing file', 'take subformat=monolithicSparse')
   }
-  if (values.compat6 && values.hwversion !== undefined) {
+  if (values.compat6 && values.hwversion !== 'undefined') {
     throw badOption('compat6 cannot be enabled with hwversion set')
   }
   if (compress === true && subformat !== 'streamOptimized') {
@@ -113,7 +113,9 @@ export function newDisk({ options, compress }: Pick<CreateSpec, 'options' | 'com
     level: values.compression_level,
     backingFile: backingFile === undefined ? undefined : plainText('backing_file', backingFile),
     adapterType: values.adapter_type ?? 'ide',
-    hardwareVersion: values.compat6 ? '6' : plainText('hwversion', values.hwversion ?? '4'),
+    hardwareVersion: values.compat6
+      ? '6'
+      : plainText('hwversion', values.hwversion === 'undefined' ? '4' : values.hwversion),
     toolsVersion: plainText('toolsversion', values.toolsversion ?? '2147483647'),
   }
 }

@@ -1,4 +1,5 @@
 import type { CheckResult } from '@img/core'
+import { twoDecimals } from '../sizes.js'
 import { qemuJson } from './json.js'
 
 /** Numbers of a check as qemu-img's JSON has them (QAPI ImageCheck); those that are 0 are left out, but for check-errors. */
@@ -37,7 +38,7 @@ export function checkText(result: CheckResult): string {
   }
   if (checkErrors > 0) text += `\n${checkErrors} internal errors have occurred during the check.\n`
   if (totalClusters > 0 && allocatedClusters > 0) {
-    const share = (part: number, whole: number): string => `${((part * 100) / whole).toFixed(2)}%`
+    const share = (part: number, whole: number): string => `${twoDecimals((part * 100) / whole)}%`
     text +=
       `${allocatedClusters}/${totalClusters} = ${share(allocatedClusters, totalClusters)} allocated, ` +
       `${share(fragmentedClusters, allocatedClusters)} fragmented, ` +

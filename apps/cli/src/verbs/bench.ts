@@ -64,6 +64,12 @@ export const bench: Verb = {
     if (plan.flushInterval > 0 && plan.flushInterval < plan.depth) {
       throw new Failure("Flush interval can't be smaller than depth")
     }
+    const direct = ['none', 'off', 'directsync'].includes(options.cache as string)
+    if ((options.native === true || options.aio === 'native') && !direct) {
+      throw new Failure(
+        `Could not open '${filename}': aio=native was specified, but it requires cache.direct=on, which was not specified.`,
+      )
+    }
     const signal = context.signal()
     await using image = await openNamed(
       filename,

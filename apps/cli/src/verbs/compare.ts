@@ -67,7 +67,8 @@ export const compare: Verb = {
     const opened: DiskImage[] = []
     let complete = false
     try {
-      opened.push(await open(first, options.f, options.open), await open(second, options.F, options.open2))
+      opened.push(await open(first, options.f, options.open))
+      opened.push(await open(second, options.F, options.open2))
       const [a, b] = opened as [DiskImage, DiskImage]
       const result = await compareDisks(watched(a, first), watched(b, second), {
         strict: options.s === true,

@@ -1,4 +1,4 @@
-import { type DiskImage, type Measurement, measure as measureImage, measureStream } from '@img/core'
+import { type Measurement, measure as measureImage, measureStream } from '@img/core'
 import type { Command } from 'commander'
 import type { Context } from '../context.js'
 import { isPipe, openPipe } from '../convert/source.js'
@@ -10,7 +10,7 @@ import { qemuJson } from '../output/json.js'
 import { printOut } from '../output/write.js'
 import { secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
-import { openSnapshot } from '../snapshots.js'
+import { type OpenedDisk, openSnapshot } from '../snapshots.js'
 import { collect, defineSource, type Invocation, outputOption, sourceArguments, type Verb } from '../verb.js'
 
 const examples = `
@@ -73,6 +73,7 @@ export const measure: Verb = {
     try {
       const measured = await measureImage(format, image?.disk ?? { size: size ?? 0 }, {
         options: values,
+        bitmaps: await image?.image.bitmaps?.list({ signal }),
         signal,
       })
       print(measured)
@@ -97,7 +98,7 @@ async function openSource(
   options: Invocation['options'],
   context: Context,
   given: Pick<OpenArguments, 'signal' | 'secret'>,
-): Promise<{ readonly disk: DiskImage; close(): Promise<void> }> {
+): Promise<OpenedDisk> {
   const image = await openNamed(
     filename,
     {

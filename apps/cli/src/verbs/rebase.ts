@@ -55,7 +55,6 @@ export const rebase: Verb = {
         ...common,
         format: options.format as string | undefined,
         ...sourceArguments(options),
-        forceShare: options.forceShare === true,
         writable: true,
         harmlessToRaw: true,
         chain: !unsafe,

@@ -26,7 +26,7 @@ export interface RunOptions {
 }
 
 /** Environment without what would change the command's behaviour. */
-function cleanEnvironment(): NodeJS.ProcessEnv {
+export function cleanEnvironment(): NodeJS.ProcessEnv {
   const env = { ...process.env, NO_COLOR: '1', TZ: 'UTC' } as NodeJS.ProcessEnv
   for (const name of Object.keys(env))
     if (/^(IMG_|NODE_OPTIONS|NODE_EXTRA_CA_CERTS|VITEST)/.test(name)) delete env[name]

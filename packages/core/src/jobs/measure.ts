@@ -1,4 +1,4 @@
-import type { BitmapStore } from '../bitmap.js'
+import type { BitmapInfo, BitmapStore } from '../bitmap.js'
 import type { BlockDevice } from '../block.js'
 import { alignDown, alignUp } from '../bytes.js'
 import { ImageError } from '../errors.js'
@@ -12,10 +12,13 @@ import { dataRanges, type Range, UnitSet } from './ranges.js'
 export interface MeasureOptions extends IoOptions {
   /** Values for the format's create options, parsed or as text. */
   readonly options?: Readonly<Record<string, unknown>> | undefined
+  /** Bitmaps that the new image is to hold. Default: those of the disk. */
+  readonly bitmaps?: readonly BitmapInfo[] | undefined
 }
 
 /**
- * Tells the size of the file that an image would need: for an empty disk of some size, or for the data of a device.
+ * Tells the size of the file that an image would need: for an empty disk of some size, or for the data of a device. Data counts
+ * as the image tells of it: a hole of the host is room, unless it is the format's only notion of zero.
  * @throws {ImageError} IMG_UNSUPPORTED where the format cannot tell, IMG_BAD_OPTION.
  */
 export async function measure(
@@ -29,8 +32,9 @@ export async function measure(
   return format.measure({
     size: disk.size,
     options: parseCreateOptions(format, options.options),
-    ...(device && { dataRanges: (unit: number) => dataRanges(device, unit, { signal }) }),
-    bitmaps: await (disk as { readonly bitmaps?: BitmapStore }).bitmaps?.list({ signal }),
+    ...(device && { dataRanges: (unit: number) => dataRanges(device, unit, { signal, holes: false }) }),
+    bitmaps:
+      options.bitmaps ?? (await (disk as { readonly bitmaps?: BitmapStore }).bitmaps?.list({ signal })),
   })
 }
 

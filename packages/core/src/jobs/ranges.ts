@@ -14,6 +14,8 @@ export interface Range {
 export interface RangeOptions extends IoOptions {
   /** Read the data, and leave out units that hold only zeros. Default false: believe the extents. */
   readonly scan?: boolean | undefined
+  /** Ask the storage for holes in data, which then is none. Default true; otherwise only where the driver says so. */
+  readonly holes?: boolean | undefined
   /** Everything is data. */
   readonly keepZeros?: boolean | undefined
   /** Told how many bytes of the disk have been looked at. */
@@ -31,8 +33,8 @@ export async function* dataRanges(
     return
   }
   let last: Range | undefined
-  const { signal, scan = false } = options
-  for await (const { offset, length, extents } of batches(device.extents({ holes: true, signal }), unit)) {
+  const { signal, scan = false, holes = true } = options
+  for await (const { offset, length, extents } of batches(device.extents({ holes, signal }), unit)) {
     signal?.throwIfAborted()
     options.onProgress?.(offset + length)
     if (extents.length === 0) continue
