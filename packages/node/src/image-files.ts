@@ -10,6 +10,7 @@ import {
   type FormatRegistry,
   type OpenOptions,
   openImage,
+  packImages,
   type SecretSource,
 } from '@img/core'
 import { createTarget, type Target } from './atomic-target.js'
@@ -78,20 +79,19 @@ export async function convertFile(
   const pool = options.compress === undefined ? createWorkerPool() : undefined
   const compress: Compress | undefined =
     options.compress ?? (pool && ((bytes, spec) => pool.compress(bytes, spec, { signal })))
+  const { options: values, secret } = options
+  const shared = { options: values, secret, references, signal, onWarning }
   try {
-    const writer = await createWriter(format, main.storage, {
-      size: source.size,
-      options: options.options,
-      compress: options.compressed,
-      secret: options.secret,
-      references,
-      signal,
-      onWarning,
-    })
-    try {
-      await convert(source, writer, { mover: nodeMover, allocate: sharedMemory, ...options, compress })
-    } finally {
-      await writer.close?.()
+    if (format.pack !== undefined) {
+      await packImages(format, [source], main.storage, { ...options, ...shared, compressor: compress })
+    } else {
+      const given = { ...shared, size: source.size, compress: options.compressed }
+      const writer = await createWriter(format, main.storage, given)
+      try {
+        await convert(source, writer, { mover: nodeMover, allocate: sharedMemory, ...options, compress })
+      } finally {
+        await writer.close?.()
+      }
     }
     if (options.flush === true) for (const { storage } of targets) await storage.flush({ signal })
     // The image itself last: once it has its name, everything it refers to is there.

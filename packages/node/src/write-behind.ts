@@ -7,7 +7,6 @@ import type { Storage } from '@img/core'
 import { toImageError } from './errors.js'
 import { fileHandleOf } from './file-handle.js'
 import type { FileStorage } from './file-storage.js'
-import { reserveAhead } from './native/index.js'
 import { reservingPays } from './room-ahead.js'
 import {
   command,
@@ -36,8 +35,8 @@ const fewestReserved = 128 * 1024
 interface Target {
   readonly fd: number
   readonly label: string
-  /** True as long as blocks can be, and are to be, reserved before a piece is written. */
-  reserves: boolean
+  /** True where blocks are to be reserved before a piece is written. */
+  readonly reserves: boolean
 }
 
 /**
@@ -104,10 +103,8 @@ export class WriteBehind {
     if (target === undefined) return false
     this.#throwFailure()
     this.#flushLast(0)
-    if (target.reserves && part.length >= fewestReserved) {
-      target.reserves = reserveAhead(target.fd, offset, part.length)
-    }
-    this.#write(target.fd, part.byteOffset, part.length, offset)
+    const reserve = target.reserves && part.length >= fewestReserved
+    this.#write(target.fd, part.byteOffset, part.length, offset, reserve)
     return true
   }
 
@@ -131,7 +128,7 @@ export class WriteBehind {
         // Let it have the processor.
         if (looks > patience) Atomics.wait(words, word.done, Atomics.load(words, word.done), 1)
       }
-      this.#write(endMark, 0, 0, 0)
+      this.#write(endMark, 0, 0, 0, false)
       this.#flushLast(1)
     }
     await this.#worker.terminate()
@@ -150,7 +147,7 @@ export class WriteBehind {
   }
 
   /** Writes down a command, which the thread sees with `#flushLast`: only then it is known whether it is the last. */
-  #write(fd: number, start: number, length: number, position: number): void {
+  #write(fd: number, start: number, length: number, position: number, reserve: boolean): void {
     const { words, commands } = this.#shared
     while ((Atomics.load(words, word.done) + commandCount) % counterEnd === this.#pushed) this.#sleep()
     const at = (this.#pushed % commandCount) * commandNumbers
@@ -158,6 +155,7 @@ export class WriteBehind {
     commands[at + command.start] = start
     commands[at + command.length] = length
     commands[at + command.position] = position
+    commands[at + command.reserve] = reserve ? 1 : 0
     this.#last = at + command.last
   }
 

@@ -42,10 +42,12 @@ export const command = {
   position: 3,
   /** 1: its buffer is free afterwards. */
   last: 4,
+  /** 1: blocks are to be reserved first. */
+  reserve: 5,
 } as const
 
 /** Numbers of a command. */
-export const commandNumbers = 5
+export const commandNumbers = 6
 
 /** Commands that are waiting at most. */
 export const commandCount = 1024

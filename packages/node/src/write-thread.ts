@@ -1,5 +1,6 @@
 import { writeSync } from 'node:fs'
 import { workerData } from 'node:worker_threads'
+import { reserveAhead } from './native/index.js'
 import {
   command,
   commandCount,
@@ -12,6 +13,9 @@ import {
 } from './write-queue.js'
 
 const { words, commands, bytes, buffers } = workerData as Shared & { readonly buffers: number }
+
+/** Blocks could be reserved so far. */
+let reserves = true
 
 /** Executes commands in order until the end mark. After a failure they are only counted. */
 function work(): void {
@@ -36,6 +40,8 @@ function write(fd: number, at: number): void {
   const start = commands[at + command.start] as number
   const length = commands[at + command.length] as number
   const position = commands[at + command.position] as number
+  // Here and not by who gives the work: it waits for the writes before it.
+  if (reserves && commands[at + command.reserve] === 1) reserves = reserveAhead(fd, position, length)
   try {
     for (let written = 0; written < length; ) {
       written += writeSync(fd, bytes, start + written, length - written, position + written)
