@@ -7,9 +7,11 @@ import {
   openImage,
   type ReferenceResolver,
   type SecretSource,
+  type Storage,
 } from '@img/core'
 import { openFileStorage, protocolOf } from '@img/node'
 import type { Context } from './context.js'
+import type { DryRun } from './dry-run/dry-run.js'
 import { Failure, openFailure, prefixed, reasonOf, systemText } from './errors.js'
 import type { ImageOptions } from './image-opts.js'
 import type { OpenValues } from './open-values.js'
@@ -30,6 +32,8 @@ export interface OpenArguments {
   /** `--open`: `NAME=VALUE` for the open options of the format. */
   readonly open?: readonly string[] | undefined
   readonly writable?: boolean | undefined
+  /** `--dry-run`: what is written goes elsewhere. */
+  readonly dryRun?: DryRun | undefined
   /** Open no reference at all. */
   readonly inspect?: boolean | undefined
   /** Exit code where it cannot be opened, default 1. */
@@ -55,7 +59,7 @@ export interface OpenArguments {
  * @throws {Failure} in qemu-img's words.
  */
 export async function openNamed(name: string, options: OpenArguments, context: Context): Promise<DiskImage> {
-  const { exit = 1, writable, inspect, signal } = options
+  const { exit = 1, writable, inspect, signal, dryRun } = options
   if (options.imageOpts === true && options.format !== undefined) {
     throw new Failure('--image-opts and --format are mutually exclusive', { exit })
   }
@@ -86,13 +90,13 @@ export async function openNamed(name: string, options: OpenArguments, context: C
       salvage: options.salvage,
       chain: options.chain,
       writableBacking: options.writableBacking,
-      references: await referencesOf(parsed, shared, context),
+      references: await referencesOf(parsed, shared, dryRun, context),
       onWarning: context.warn,
     }
     // A look takes no lock, which on most machines spares loading the native binding.
     const lock = shared ? 'shared' : inspect === true ? 'look' : undefined
     const open = async (write: boolean | undefined, over?: OpenOptions): Promise<DiskImage> =>
-      openImage(await openSourceStorage(path, { writable: write, lock, signal }), {
+      openImage(await storageOf(path, write === true, dryRun, { lock, signal }), {
         ...openOptions,
         writable: write,
         ...over,
@@ -108,6 +112,18 @@ export async function openNamed(name: string, options: OpenArguments, context: C
     signal?.throwIfAborted()
     throw openFailure(name, await explainPlugin(error, context), exit, path)
   }
+}
+
+/** The file itself, or what stands before it in a dry run. */
+async function storageOf(
+  path: string,
+  writable: boolean,
+  dryRun: DryRun | undefined,
+  options: Parameters<typeof openSourceStorage>[1],
+): Promise<Storage> {
+  const dry = dryRun !== undefined && writable && !isUrl(path)
+  const storage = await openSourceStorage(path, { ...options, writable: writable && !dry })
+  return dry ? dryRun.over(storage, path) : storage
 }
 
 /** What the name says in options; undefined for a path. */
@@ -167,9 +183,11 @@ async function probed(path: string, registry: FormatRegistry): Promise<Format> {
 async function referencesOf(
   parsed: ImageOptions | undefined,
   shared: boolean,
+  dryRun: DryRun | undefined,
   context: Context,
 ): Promise<ReferenceResolver> {
-  const gate = references(context, { shared })
+  const opened = references(context, { shared })
+  const gate = dryRun === undefined ? opened : dryRun.gate(opened)
   if (parsed?.backing === undefined && parsed?.dataFile === undefined) return gate
   return (await import('./reference-overrides.js')).withOverrides(gate, parsed)
 }

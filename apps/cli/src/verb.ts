@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { Context } from './context.js'
+import type { DryRun } from './dry-run/dry-run.js'
 import { Failure } from './errors.js'
 import type { OpenArguments } from './open.js'
 import { defineSecrets } from './secrets/index.js'
@@ -39,6 +40,18 @@ export function defineSource(command: Command, which = 'the image'): Command {
     )
     .option('--image-opts', 'file names are option lists: driver=FORMAT,file.filename=PATH')
     .option('-U, --force-share', 'open without locks, also while another program writes')
+}
+
+/** `--dry-run` of a verb that changes or makes images. */
+export function defineDryRun(command: Command): Command {
+  return command.option('--dry-run', 'tell what would be done, and change nothing')
+}
+
+/** What `--dry-run` needs; undefined without it. */
+export async function dryRunOf(options: Options): Promise<DryRun | undefined> {
+  if (options.dryRun !== true) return undefined
+  const { DryRun } = await import('./dry-run/dry-run.js')
+  return new DryRun()
 }
 
 /** How the image that a verb is about is opened, as far as all verbs say it alike. */

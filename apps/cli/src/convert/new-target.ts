@@ -183,6 +183,7 @@ export async function createTargetFile(name: string, format: string): Promise<Ta
   }
 }
 
-function leadOf(name: string, format: string): string {
+/** What stands before the reason why a target could not be made. */
+export function leadOf(name: string, format: string): string {
   return `${name}: error while converting ${format}: `
 }

@@ -2,11 +2,13 @@ import { createImage, type DiskImage, type Format, type SecretSource } from '@im
 import { createTarget, type Target } from '@img/node'
 import type { Context } from '../context.js'
 import { announceOptions, type CreateValues, readCreateValues } from '../create-options.js'
+import type { DryRun } from '../dry-run/dry-run.js'
 import { Failure, systemText } from '../errors.js'
 import { formatsHint, identityOf, namedFormat, openBackingFile } from '../open.js'
 import type { parseOptionList } from '../option-list.js'
 import { printOut } from '../output/write.js'
 import { references } from '../references.js'
+import { humanSize } from '../sizes.js'
 import { refuseUrlTarget } from '../source-storage.js'
 import type { Invocation } from '../verb.js'
 
@@ -50,7 +52,15 @@ export async function makeImage(
   format: Format,
   filename: string,
   asked: CreateValues,
-  { options, secret }: { readonly options: Invocation['options']; readonly secret: SecretSource },
+  {
+    options,
+    secret,
+    dryRun,
+  }: {
+    readonly options: Invocation['options']
+    readonly secret: SecretSource
+    readonly dryRun: DryRun | undefined
+  },
   context: Context,
 ): Promise<void> {
   const { backing_file: backing, backing_fmt: backingFormat } = asked.values
@@ -66,7 +76,11 @@ export async function makeImage(
   const values = { ...asked, size }
   if (options.q !== true)
     printOut(`Formatting '${filename}', fmt=${format.name} ${announceOptions(format, values)}\n`)
-  await write(format, filename, { options: values.values, size, secret }, context)
+  const making = { options: values.values, size, secret }
+  if (dryRun === undefined) return write(format, filename, making, context)
+  const bytes = await tryToWrite(format, filename, making, { dryRun, context })
+  const how = dryRun.isThere(filename) ? 'replaced by a file' : 'made, a file'
+  if (options.q !== true) dryRun.print(`${filename} would be ${how} of ${humanSize(bytes)}.`)
 }
 
 function sameFile(): Failure {
@@ -105,19 +119,36 @@ async function backingSize(
   return size ?? image.size
 }
 
+/** What an image is made with. */
+interface Making {
+  readonly options: Readonly<Record<string, string>>
+  readonly size: number
+  readonly secret: SecretSource
+}
+
+/** `--dry-run`: makes an image that nobody keeps. @returns the bytes of its file */
+async function tryToWrite(
+  format: Format,
+  filename: string,
+  making: Making,
+  { dryRun, context }: { readonly dryRun: DryRun; readonly context: Context },
+): Promise<number> {
+  await using storage = dryRun.fresh(filename)
+  const gate = references(context, { everything: true, onCreate: () => undefined })
+  await createImage(format, storage, {
+    ...making,
+    references: dryRun.gate(gate),
+    onWarning: context.warn,
+    signal: context.signal(),
+  })
+  return storage.size
+}
+
 /** Makes the file: whole under its name, or not at all. */
 async function write(
   format: Format,
   filename: string,
-  {
-    options,
-    size,
-    secret,
-  }: {
-    readonly options: Readonly<Record<string, string>>
-    readonly size: number
-    readonly secret: SecretSource
-  },
+  { options, size, secret }: Making,
   context: Context,
 ): Promise<void> {
   const signal = context.signal()

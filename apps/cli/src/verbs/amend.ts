@@ -10,7 +10,15 @@ import { printOut } from '../output/write.js'
 import { progressMeter } from '../progress.js'
 import { defineProgress, progressOption } from '../progress-options.js'
 import { secretsOf } from '../secrets/index.js'
-import { collect, defineSource, type Invocation, sourceArguments, type Verb } from '../verb.js'
+import {
+  collect,
+  defineDryRun,
+  defineSource,
+  dryRunOf,
+  type Invocation,
+  sourceArguments,
+  type Verb,
+} from '../verb.js'
 
 const examples = `
 Examples:
@@ -21,7 +29,7 @@ Examples:
 /** `img amend`: changes options of an image that exists. */
 export const amend: Verb = {
   define(command: Command) {
-    defineProgress(defineSource(command))
+    defineDryRun(defineProgress(defineSource(command)))
       .usage('[options] -o OPTIONS FILE')
       .option('-f, --format <format>', 'format of the image; found by itself where left out')
       .option('-o, --options <options>', "name=value,…; 'help' lists them", collect)
@@ -47,12 +55,14 @@ export const amend: Verb = {
     const listed = help ? [] : parseOptionList(lists)
     const secret = await secretsOf(options, context.warn)
     const signal = context.signal()
+    const dryRun = await dryRunOf(options)
     await using image = await openNamed(
       filename,
       {
         format: named,
         ...sourceArguments(options),
         writable: !help,
+        dryRun,
         harmlessToRaw: true,
         inspect: help,
         signal,
@@ -65,9 +75,10 @@ export const amend: Verb = {
       return 0
     }
     const meter = progressMeter(mode, options.p === true && options.quiet !== true)
+    const values = amendValues(image.format, listed)
     let complete = false
     try {
-      await change(image, amendValues(image.format, listed), {
+      await change(image, values, {
         force: options.force === true,
         secret,
         signal,
@@ -77,6 +88,9 @@ export const amend: Verb = {
       complete = true
     } finally {
       meter.end(complete)
+    }
+    if (options.quiet !== true) {
+      dryRun?.print(...Object.entries(values).map(([name, value]) => `Option ${name} would be set: ${value}`))
     }
     return 0
   },

@@ -6,7 +6,9 @@ import { openNamed } from '../open.js'
 import { secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
 import {
+  defineDryRun,
   defineSource,
+  dryRunOf,
   type Invocation,
   type Options,
   outputOption,
@@ -48,7 +50,7 @@ const largestGranularity = 2 ** 31
 /** `img bitmap`: persistent dirty bitmaps. */
 export const bitmap: Verb = {
   define(command: Command) {
-    defineSource(command)
+    defineDryRun(defineSource(command))
       .usage('[options] (--add | --remove | --clear | --enable | --disable | --merge SOURCE)... FILE BITMAP')
       .option('-f, --format <format>', 'format of the image; found by itself where left out')
       .option('-g, --granularity <size>', 'with --add: bytes of the disk that one bit stands for')
@@ -88,12 +90,14 @@ export const bitmap: Verb = {
       throw new Failure('Expecting filename and bitmap name')
     }
     const signal = context.signal()
+    const dryRun = await dryRunOf(options)
     await using image = await openNamed(
       filename,
       {
         format: options.format as string | undefined,
         ...sourceArguments(options),
         writable: !reads,
+        dryRun,
         harmlessToRaw: true,
         // Only an export reads what the disk holds.
         chain: options.export !== undefined,
@@ -121,8 +125,21 @@ export const bitmap: Verb = {
     } finally {
       await source?.close()
     }
+    dryRun?.print(...actions.map((action) => wouldDo(action, name)))
     return 0
   },
+}
+
+function wouldDo({ act, source }: Action, name: string): string {
+  if (act === 'merge') return `Bitmap '${source}' would be merged into '${name}'.`
+  const done = {
+    add: 'added',
+    remove: 'removed',
+    clear: 'cleared',
+    enable: 'enabled',
+    disable: 'disabled',
+  }[act]
+  return `Bitmap '${name}' would be ${done}.`
 }
 
 function checkTogether(options: Options, actions: readonly Action[], reads: boolean): void {
@@ -130,6 +147,7 @@ function checkTogether(options: Options, actions: readonly Action[], reads: bool
   if (reads && actions.length > 0) {
     throw new Failure('--dirty and --export cannot be used together with what changes a bitmap')
   }
+  if (options.dryRun === true && reads) throw new Failure('--dry-run is for what changes a bitmap')
   if (actions.length === 0 && !reads) {
     throw new Failure('Need at least one of --add, --remove, --clear, --enable, --disable, or --merge')
   }

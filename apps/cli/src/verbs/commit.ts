@@ -1,5 +1,11 @@
 import { realpathSync } from 'node:fs'
-import { commit as commitImage, type DiskImage, type Reference, type Storage } from '@img/core'
+import {
+  type CommitResult,
+  commit as commitImage,
+  type DiskImage,
+  type Reference,
+  type Storage,
+} from '@img/core'
 import { holdsAny } from '@img/node'
 import type { Command } from 'commander'
 import { checkCacheMode } from '../cache-mode.js'
@@ -12,8 +18,8 @@ import { fullName } from '../paths.js'
 import { progressMeter } from '../progress.js'
 import { defineProgress, progressOption } from '../progress-options.js'
 import { secretsOf } from '../secrets/index.js'
-import { sizeArgument } from '../sizes.js'
-import { defineSource, type Invocation, sourceArguments, type Verb } from '../verb.js'
+import { humanSize, sizeArgument } from '../sizes.js'
+import { defineDryRun, defineSource, dryRunOf, type Invocation, sourceArguments, type Verb } from '../verb.js'
 
 const examples = `
 Afterwards the image is emptied, so that it is an overlay of the same content; not so with -d, or with -b, which leaves
@@ -27,7 +33,7 @@ Examples:
 /** `img commit`: writes what an image holds into its backing file. */
 export const commit: Verb = {
   define(command: Command) {
-    defineProgress(defineSource(command))
+    defineDryRun(defineProgress(defineSource(command)))
       .usage('[options] FILE')
       .option('-f, --format <format>', 'format of the image; found by itself where left out')
       .option('-b <base>', 'layer of the chain that is written into; implies -d')
@@ -48,6 +54,7 @@ export const commit: Verb = {
     const quiet = options.quiet === true
     const wanted = options.b as string | undefined
     const signal = context.signal()
+    const dryRun = await dryRunOf(options)
     let base: number | undefined
     await using image = await openNamed(
       filename,
@@ -56,6 +63,7 @@ export const commit: Verb = {
         ...sourceArguments(options),
         forceShare: options.forceShare === true,
         writable: true,
+        dryRun,
         harmlessToRaw: true,
         writableBacking: ({ depth, reference, from }) => {
           if (base !== undefined || !(wanted === undefined || isNamed(wanted, reference, from))) return false
@@ -72,10 +80,13 @@ export const commit: Verb = {
       throw new Failure(`Did not find '${wanted}' in the backing chain of '${filename}'`)
     }
     const meter = progressMeter(mode, options.p === true && !quiet)
+    const target = layerAt(image, base)
+    let result: CommitResult
     let complete = false
     try {
-      await commitImage(rate === 0 ? image : throttledImage(image, rate), {
-        base: layerAt(image, base),
+      result = await commitImage(rate === 0 ? image : throttledImage(image, rate), {
+        base: target,
+        dryRun: dryRun !== undefined,
         drop: options.d === true || wanted !== undefined,
         signal,
         onProgress: meter.update,
@@ -84,9 +95,27 @@ export const commit: Verb = {
     } finally {
       meter.end(complete)
     }
-    if (!quiet) printOut('Image committed.\n')
+    if (quiet) return 0
+    if (dryRun === undefined) printOut('Image committed.\n')
+    else {
+      const lines = wouldCommit(image, target, result)
+      // Behind a dry run there is nothing but what is thrown away.
+      if (target !== undefined && target.size < image.size) await target.resize?.(image.size, { signal })
+      if (result.emptied) await image.empty?.({ signal })
+      dryRun.print(...lines)
+    }
     return 0
   },
+}
+
+function wouldCommit(image: DiskImage, base: DiskImage | undefined, result: CommitResult): readonly string[] {
+  const into = base?.storage.label
+  const grows = base !== undefined && base.size < image.size
+  return [
+    `${humanSize(result.copied)} would be copied from ${image.storage.label} into ${into}.`,
+    ...(grows ? [`${into} would grow from ${humanSize(base.size)} to ${humanSize(image.size)}.`] : []),
+    `${image.storage.label} would ${result.emptied ? 'be emptied' : 'stay as it is'}.`,
+  ]
 }
 
 function layerAt(image: DiskImage, depth: number): DiskImage | undefined {

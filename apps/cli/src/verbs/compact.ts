@@ -7,7 +7,7 @@ import { progressMeter } from '../progress.js'
 import { defineProgress, progressOption } from '../progress-options.js'
 import { secretsOf } from '../secrets/index.js'
 import { humanSize } from '../sizes.js'
-import { defineSource, type Invocation, sourceArguments, type Verb } from '../verb.js'
+import { defineDryRun, defineSource, dryRunOf, type Invocation, sourceArguments, type Verb } from '../verb.js'
 
 const examples = `
 Example:
@@ -17,7 +17,7 @@ Example:
 /** `img compact`: makes the file of an image as small as it can be in place. */
 export const compact: Verb = {
   define(command: Command) {
-    defineProgress(defineSource(command))
+    defineDryRun(defineProgress(defineSource(command)))
       .usage('[options] FILE')
       .option('-f, --format <format>', 'format of the image; found by itself where left out')
       .option('-q, --quiet', 'print nothing but errors')
@@ -30,12 +30,14 @@ export const compact: Verb = {
     const [filename] = operands
     if (operands.length !== 1 || filename === undefined) throw usageError('Expecting one image file name')
     const signal = context.signal()
+    const dryRun = await dryRunOf(options)
     await using image = await openNamed(
       filename,
       {
         format: options.format as string | undefined,
         ...sourceArguments(options),
         writable: true,
+        dryRun,
         harmlessToRaw: true,
         chain: false,
         signal,
@@ -56,6 +58,10 @@ export const compact: Verb = {
       complete = true
     } finally {
       meter.end(complete)
+    }
+    if (dryRun !== undefined) {
+      if (!quiet) dryRun.print('Image would be compacted.')
+      return 0
     }
     const after = (await image.info()).hostSize
     const sizes =

@@ -10,7 +10,7 @@ import { printOut } from '../output/write.js'
 import { progressMeter } from '../progress.js'
 import { defineProgress } from '../progress-options.js'
 import { secretsOf } from '../secrets/index.js'
-import { collect, defineSource, type Invocation, type Verb } from '../verb.js'
+import { collect, defineDryRun, defineSource, dryRunOf, type Invocation, type Verb } from '../verb.js'
 
 const examples = `
 - as SOURCE is standard input (name its format with -f), as TARGET standard output. Several sources make one disk, but in an
@@ -28,7 +28,7 @@ Examples:
 /** `img convert`: copies what the guest sees into a new image. */
 export const convert: Verb = {
   define(command: Command) {
-    defineProgress(defineSource(command, 'each SOURCE'))
+    defineDryRun(defineProgress(defineSource(command, 'each SOURCE')))
       .usage('[options] SOURCE... TARGET')
       .option('-f <format>', 'format of the sources; found by itself where left out')
       .option('-O <format>', 'format of the target (default: raw)')
@@ -68,13 +68,16 @@ export const convert: Verb = {
     }
     const args = readConvertArguments({ operands, options })
     const secret = await secretsOf(options, context.warn)
+    const dryRun = await dryRunOf(options)
     const source = await openSource(args, context, { signal: context.signal(), secret })
     const endless = source.kind === 'pipe' && source.reader.size === undefined
     const meter = progressMeter(args.progress, args.progressWanted && !args.quiet, endless)
     let complete = false
     try {
       const rescued = args.salvage ? await rescue(source) : undefined
-      await copy({ args, source: rescued?.source ?? source, context, secret, onProgress: meter.update })
+      const job = { args, source: rescued?.source ?? source, context, secret, onProgress: meter.update }
+      if (dryRun === undefined) await copy(job)
+      else await (await import('../convert/would-copy.js')).wouldCopy(job, dryRun)
       complete = true
       meter.end(true)
       for (const line of rescued?.lost() ?? []) context.warn(line)

@@ -9,7 +9,7 @@ import { asksForHelp, parseOptionList } from '../option-list.js'
 import { printOut } from '../output/write.js'
 import { defineSecrets, secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
-import { collect, type Invocation, type Verb } from '../verb.js'
+import { collect, defineDryRun, dryRunOf, type Invocation, type Verb } from '../verb.js'
 
 const examples = `
 Examples:
@@ -23,7 +23,7 @@ Examples:
 /** `img create`: makes an empty image, or an overlay. */
 export const create: Verb = {
   define(command: Command) {
-    defineSecrets(command)
+    defineDryRun(defineSecrets(command))
       .usage('[options] FILE [SIZE]')
       .option('-f <format>', 'format of the image (default: raw)')
       .option('-b <file>', 'backing file: the image starts with its content; relative to the image')
@@ -82,7 +82,8 @@ export const create: Verb = {
         backing: options.b,
         backingFormat: options.F,
       })
-      await makeImage(await format(), filename, values, { options, secret }, context)
+      const dryRun = await dryRunOf(options)
+      await makeImage(await format(), filename, values, { options, secret, dryRun }, context)
     } catch (error) {
       throw prefixed(`${filename}: `, error)
     }

@@ -1,4 +1,4 @@
-import { type DiskImage, ImageError, rebase as rebaseImage } from '@img/core'
+import { type DiskImage, ImageError, type RebaseResult, rebase as rebaseImage } from '@img/core'
 import type { Command } from 'commander'
 import { checkCacheMode } from '../cache-mode.js'
 import type { Context } from '../context.js'
@@ -8,7 +8,8 @@ import { fullName } from '../paths.js'
 import { progressMeter } from '../progress.js'
 import { defineProgress, progressOption } from '../progress-options.js'
 import { secretsOf } from '../secrets/index.js'
-import { defineSource, type Invocation, sourceArguments, type Verb } from '../verb.js'
+import { humanSize } from '../sizes.js'
+import { defineDryRun, defineSource, dryRunOf, type Invocation, sourceArguments, type Verb } from '../verb.js'
 
 const examples = `
 What the old and the new backing file hold differently is copied into the image first, so that the disk reads the same
@@ -23,7 +24,7 @@ Examples:
 /** `img rebase`: gives an image another backing file, or none. */
 export const rebase: Verb = {
   define(command: Command) {
-    defineProgress(defineSource(command))
+    defineDryRun(defineProgress(defineSource(command)))
       .usage("[options] -b (BACKING | '') FILE")
       .option('-f, --format <format>', 'format of the image; found by itself where left out')
       .option('-b, --backing <file>', "the new backing file, relative to the image; '' for none")
@@ -48,6 +49,7 @@ export const rebase: Verb = {
     checkCacheMode(options.t, 'cache option')
     checkCacheMode(options.T, 'source cache option')
     const signal = context.signal()
+    const dryRun = await dryRunOf(options)
     const common: OpenArguments = { signal, secret }
     await using image = await openNamed(
       filename,
@@ -56,6 +58,7 @@ export const rebase: Verb = {
         format: options.format as string | undefined,
         ...sourceArguments(options),
         writable: true,
+        dryRun,
         harmlessToRaw: true,
         chain: !unsafe,
       },
@@ -71,8 +74,18 @@ export const rebase: Verb = {
     const meter = progressMeter(mode, options.p === true && options.quiet !== true)
     let complete = false
     try {
-      await change(image, { name, format, unsafe, backing, signal, onProgress: meter.update })
+      const { copied } = await change(image, {
+        name,
+        format,
+        unsafe,
+        backing,
+        signal,
+        onProgress: meter.update,
+        dryRun: dryRun !== undefined,
+      })
       complete = true
+      meter.end(true)
+      if (options.quiet !== true) dryRun?.print(...wouldRebase(named, copied))
     } finally {
       meter.end(complete)
       await backing?.close()
@@ -81,16 +94,29 @@ export const rebase: Verb = {
   },
 }
 
+function wouldRebase(
+  backing: { readonly name: string; readonly format: string | undefined } | undefined,
+  copied: number,
+): readonly string[] {
+  const name =
+    backing === undefined
+      ? 'The image would have no backing file any more.'
+      : `The backing file would be '${backing.name}', of format ${backing.format}.`
+  if (copied === 0) return [name]
+  return [name, `${humanSize(copied)} would be copied from the old backing file into the image.`]
+}
+
 interface Change {
   readonly name: string | undefined
   readonly format: string | undefined
   readonly unsafe: boolean
   readonly backing: DiskImage | undefined
   readonly signal: AbortSignal
+  readonly dryRun: boolean
   readonly onProgress: NonNullable<Parameters<typeof rebaseImage>[1]['onProgress']>
 }
 
-async function change(image: DiskImage, { name, format, ...options }: Change): Promise<void> {
+async function change(image: DiskImage, { name, format, ...options }: Change): Promise<RebaseResult> {
   const lead = `Could not change the backing file to '${name ?? ''}': `
   if (image.driver.setBacking === undefined) throw new Failure(`${lead}Operation not supported`)
   const reference = name === undefined || name === '' ? undefined : { kind: 'backing' as const, name, format }
@@ -98,7 +124,10 @@ async function change(image: DiskImage, { name, format, ...options }: Change): P
     throw new Failure(`${lead}backing format must be specified`, { hint: 'name it with -F' })
   }
   try {
-    await rebaseImage(image, { ...options, reference })
+    const result = await rebaseImage(image, { ...options, reference })
+    // Behind a dry run there is nothing but what is thrown away.
+    if (options.dryRun) await image.setBacking?.(reference, { signal: options.signal })
+    return result
   } catch (error) {
     if (ImageError.is(error, 'IMG_BAD_OPTION') || ImageError.is(error, 'IMG_UNSUPPORTED')) {
       throw new Failure(lead + reasonOf(error), { cause: error })

@@ -7,7 +7,8 @@ import { openNamed } from '../open.js'
 import { printOut } from '../output/write.js'
 import { programName } from '../program-name.js'
 import { secretsOf } from '../secrets/index.js'
-import { defineSource, type Invocation, sourceArguments, type Verb } from '../verb.js'
+import { humanSize } from '../sizes.js'
+import { defineDryRun, defineSource, dryRunOf, type Invocation, sourceArguments, type Verb } from '../verb.js'
 
 const shrinkWarning =
   `${programName}: warning: Shrinking an image will delete all data beyond the shrunken image's end. ` +
@@ -22,7 +23,7 @@ Examples:
 /** `img resize`: changes the size of a disk in place. */
 export const resize: Verb = {
   define(command: Command) {
-    defineSource(command)
+    defineDryRun(defineSource(command))
       .usage('[options] FILE [+|-]SIZE')
       .option('-f <format>', 'format of the image; found by itself where left out, but for raw')
       .option(
@@ -51,18 +52,23 @@ export const resize: Verb = {
       throw usageError(operands.length < 2 ? 'Not enough arguments' : 'Expecting image file name and size')
     }
     const wanted = parseResize(text)
+    const dryRun = await dryRunOf(options)
     const image = await openNamed(
       filename,
       {
         format: options.f as string | undefined,
         ...sourceArguments(options),
         writable: true,
+        dryRun,
         secret,
       },
       context,
     )
+    let before: number
+    let size: number
     try {
-      const size = wanted.relative ? image.size + wanted.bytes : wanted.bytes
+      before = image.size
+      size = wanted.relative ? image.size + wanted.bytes : wanted.bytes
       checkSize(size, image.size, mode, options.shrink === true)
       if (image.resize === undefined) {
         throw new Failure('Image format driver does not support resize', {
@@ -73,7 +79,9 @@ export const resize: Verb = {
     } finally {
       await image.close()
     }
-    if (quiet !== true) printOut('Image resized.\n')
+    if (dryRun !== undefined && quiet !== true) {
+      dryRun.print(`Image would be resized from ${humanSize(before)} to ${humanSize(size)} (${size} bytes).`)
+    } else if (quiet !== true) printOut('Image resized.\n')
     return 0
   },
 }

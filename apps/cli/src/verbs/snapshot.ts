@@ -7,7 +7,15 @@ import { snapshotHeader, snapshotJson, snapshotRow } from '../output/info.js'
 import { qemuJson } from '../output/json.js'
 import { printOut } from '../output/write.js'
 import { secretsOf } from '../secrets/index.js'
-import { defineSource, type Invocation, outputOption, sourceArguments, type Verb } from '../verb.js'
+import {
+  defineDryRun,
+  defineSource,
+  dryRunOf,
+  type Invocation,
+  outputOption,
+  sourceArguments,
+  type Verb,
+} from '../verb.js'
 
 const examples = `
 Examples:
@@ -26,7 +34,7 @@ const longestName = 255
 /** `img snapshot`: internal snapshots. */
 export const snapshot: Verb = {
   define(command: Command) {
-    defineSource(command)
+    defineDryRun(defineSource(command))
       .usage('[options] [-l | -a SNAPSHOT | -c SNAPSHOT | -d SNAPSHOT] FILE')
       .option('-l', 'list the snapshots')
       .option('-a <snapshot>', 'apply: make the disk what it was; its present content is lost')
@@ -47,12 +55,14 @@ export const snapshot: Verb = {
     const [action] = chosen
     const writable = action !== undefined && action !== 'l'
     const signal = context.signal()
+    const dryRun = await dryRunOf(options)
     const image = await openNamed(
       filename,
       {
         ...sourceArguments(options),
         forceShare: options.forceShare === true,
         writable,
+        dryRun,
         harmlessToRaw: true,
         // A list is read from the header alone, also where a backing file or a key is missing.
         inspect: !writable,
@@ -63,7 +73,12 @@ export const snapshot: Verb = {
     )
     try {
       if (action === 'l') await list(image, output)
-      else if (action !== undefined) await change(image, action, options[action] as string, signal)
+      else if (action !== undefined) {
+        const name = options[action] as string
+        await change(image, action, name, signal)
+        const done = { a: 'applied', c: 'created', d: 'deleted' }[action]
+        if (options.quiet !== true) dryRun?.print(`Snapshot '${name}' would be ${done}.`)
+      }
     } finally {
       await image.close()
     }

@@ -14,6 +14,8 @@ export interface CommitOptions extends JobOptions {
   readonly base?: DiskImage | undefined
   /** Leave the image as it is, to be deleted by the caller. Always so where `base` is further down than the backing file. */
   readonly drop?: boolean | undefined
+  /** Nothing is written: the result says what would have been. */
+  readonly dryRun?: boolean | undefined
 }
 
 /** What {@link commit} did. */
@@ -56,9 +58,10 @@ export async function commit(image: DiskImage, options: CommitOptions = {}): Pro
         { format: base.format.name, source: base.storage.label },
       )
     }
-    await base.resize(image.size, { signal })
+    if (options.dryRun !== true) await base.resize(image.size, { signal })
   }
   const copied = await copyDown(image, base, depth, options)
+  if (options.dryRun === true) return { copied, emptied: !drop && empty !== undefined }
   await base.flush?.({ signal })
   if (drop || empty === undefined) return { copied, emptied: false }
   signal?.throwIfAborted()
@@ -93,7 +96,7 @@ async function copyDown(
   depth: number,
   options: CommitOptions,
 ): Promise<number> {
-  const { signal } = options
+  const { signal, dryRun = false } = options
   const io = { signal }
   const total = image.size
   const buffers = [new Uint8Array(Math.min(step, total)), new Uint8Array(Math.min(step, total))]
@@ -101,6 +104,8 @@ async function copyDown(
   let writing: Promise<void> = Promise.resolve()
   // Reads one piece while the one before is written.
   const copy = async (offset: number, end: number): Promise<void> => {
+    if (dryRun) copied += end - offset
+    if (dryRun) return
     for (let at = offset; at < end; ) {
       signal?.throwIfAborted()
       const stop = Math.min(end, alignDown(at, step) + step)
@@ -129,7 +134,7 @@ async function copyDown(
       start = -1
       if (kind === 'zero') {
         await writing
-        await base.writeZeroes?.(extent.offset, extent.length, io)
+        if (!dryRun) await base.writeZeroes?.(extent.offset, extent.length, io)
       }
       options.onProgress?.({ done: extent.offset + extent.length, total, unit: 'bytes', phase: 'commit' })
     }

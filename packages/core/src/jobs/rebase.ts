@@ -18,6 +18,8 @@ export interface RebaseOptions extends JobOptions {
   readonly backing?: BlockDevice | undefined
   /** Only the name is changed: for a backing file that was moved, or converted. Nothing is read. */
   readonly unsafe?: boolean | undefined
+  /** Nothing is written: the result says what would have been. */
+  readonly dryRun?: boolean | undefined
 }
 
 /** What {@link rebase} did. */
@@ -43,6 +45,7 @@ export async function rebase(image: DiskImage, options: RebaseOptions): Promise<
   assertRebases(image)
   const copied = unsafe ? 0 : await copyDifferences(image, options)
   signal?.throwIfAborted()
+  if (options.dryRun === true) return { copied }
   await image.flush?.({ signal })
   await image.setBacking?.(reference, { signal })
   return { copied }
@@ -73,7 +76,7 @@ async function copyDifferences(image: DiskImage, options: RebaseOptions): Promis
   }
   const total = image.size
   const unit = Math.max(step, image.clusterSize)
-  const copier = new Copier(image, backing, unit, { signal })
+  const copier = new Copier(image, backing, unit, { signal, dryRun: options.dryRun })
   const cursor = new ExtentCursor(backing, { holes: true, signal })
   let stretch: Stretch = { start: 0, end: 0, suspects: [] }
   const finish = async (): Promise<void> => {
@@ -119,13 +122,20 @@ class Copier {
   readonly #image: DiskImage
   readonly #backing: BlockDevice | undefined
   readonly #options: IoOptions
+  readonly #dryRun: boolean
   readonly #old: Uint8Array
   readonly #new: Uint8Array
 
-  constructor(image: DiskImage, backing: BlockDevice | undefined, unit: number, options: IoOptions) {
+  constructor(
+    image: DiskImage,
+    backing: BlockDevice | undefined,
+    unit: number,
+    { signal, dryRun = false }: Pick<RebaseOptions, 'signal' | 'dryRun'>,
+  ) {
     this.#image = image
     this.#backing = backing
-    this.#options = options
+    this.#options = { signal }
+    this.#dryRun = dryRun
     this.#old = new Uint8Array(unit)
     this.#new = new Uint8Array(unit)
   }
@@ -176,6 +186,7 @@ class Copier {
   async #copy(offset: number, bytes: Uint8Array): Promise<void> {
     const { clusterSize } = this.#image
     this.copied += bytes.length
+    if (this.#dryRun) return
     for (let at = 0; at < bytes.length; ) {
       const zero = isZero(bytes, at, this.#clusterEnd(offset, at, bytes.length, clusterSize))
       let end = at

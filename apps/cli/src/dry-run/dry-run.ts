@@ -1,0 +1,90 @@
+import { accessSync, constants, statSync } from 'node:fs'
+import { dirname } from 'node:path'
+import type { ReferenceResolver, Storage } from '@img/core'
+import { toImageError } from '@img/node'
+import { printOut } from '../output/write.js'
+import { humanSize } from '../sizes.js'
+import { DryStorage } from './dry-storage.js'
+
+/** `--dry-run`: everything is done as without it, but to copies of what would change; then it is told of. */
+export class DryRun {
+  readonly #storages: DryStorage[] = []
+
+  /** Stands before a storage that was opened to be read. @throws {ImageError} where the file could not be written. */
+  over(storage: Storage, path: string): DryStorage {
+    checkWritable(storage.label, path)
+    return this.#add(new DryStorage(storage.label, storage))
+  }
+
+  /** Stands for a file that would be made. @throws {ImageError} where it could not be. */
+  fresh(path: string): DryStorage {
+    checkWritable(path, exists(path) ? path : dirname(path))
+    return this.#add(new DryStorage(path))
+  }
+
+  /** True where there is a file or device of that name. */
+  isThere(path: string): boolean {
+    return exists(path)
+  }
+
+  /** A gate behind which nothing is changed and nothing made. */
+  gate(references: ReferenceResolver): ReferenceResolver {
+    const fresh: NonNullable<ReferenceResolver['create']> = async ({ name }) =>
+      this.#add(new DryStorage(name))
+    return {
+      ...references,
+      open: async (reference, from, how) => {
+        const opened = await references.open(reference, placeOf(from), { ...how, writable: false })
+        if (!how.writable) return opened
+        return { ...opened, storage: this.over(opened.storage, opened.storage.label) }
+      },
+      ...(references.create && { create: fresh }),
+      ...(references.add && {
+        add: async (...args) => {
+          const storage = (await fresh(...args)) as DryStorage
+          return { storage, remove: () => storage.close() }
+        },
+      }),
+    }
+  }
+
+  /** Prints what would be done: the lines given, then what it means for each file. */
+  print(...lines: readonly string[]): void {
+    const files = this.#storages
+      .filter(({ before, changed }) => changed && before !== undefined)
+      .map(fileLine)
+    printOut([...lines, ...files, 'Nothing was changed (--dry-run).', ''].join('\n'))
+  }
+
+  #add(storage: DryStorage): DryStorage {
+    this.#storages.push(storage)
+    return storage
+  }
+}
+
+function fileLine({ label, before, size, written }: DryStorage): string {
+  const grown = size > (before ?? 0) ? 'grow' : 'shrink'
+  const sizes =
+    size === before
+      ? 'its size would stay'
+      : `the file would ${grown} from ${humanSize(before ?? 0)} to ${humanSize(size)}`
+  return `${label}: ${humanSize(written)} would be written; ${sizes}.`
+}
+
+/** Where a storage is: only that beneath knows. */
+function placeOf(storage: Storage): Storage {
+  return storage instanceof DryStorage ? (storage.beneath ?? storage) : storage
+}
+
+function exists(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false }) !== undefined
+}
+
+function checkWritable(label: string, path: string): void {
+  if (!exists(path) && label === path) return
+  try {
+    accessSync(path, constants.W_OK)
+  } catch (error) {
+    throw toImageError(error, { source: label, action: 'open' })
+  }
+}
