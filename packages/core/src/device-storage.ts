@@ -3,7 +3,10 @@ import { asyncDispose } from './storage/dispose.js'
 import { sliceStorage } from './storage/slice.js'
 import type { IoOptions, Storage, StorageExtent } from './storage.js'
 
-/** The guest bytes of an image as a storage, read-only. Closing it closes the image. */
+/**
+ * The guest bytes of an image as a storage; it can be written where the image is open for that, and keeps its size. Closing it
+ * closes the image.
+ */
 export function deviceStorage(image: DiskImage): Storage {
   const { storage } = image
   const device: Omit<Storage, typeof Symbol.asyncDispose> = {
@@ -19,6 +22,15 @@ export function deviceStorage(image: DiskImage): Storage {
       return sliceStorage(this as Storage, offset, length)
     },
     close: () => image.close(),
+  }
+  const { write, writeZeroes, discard, flush } = image
+  if (write !== undefined) {
+    device.write = (offset, bytes, options) => write.call(image, offset, bytes, options)
+    if (writeZeroes) {
+      device.writeZeroes = (offset, length, options) => writeZeroes.call(image, offset, length, options)
+    }
+    if (discard) device.discard = (offset, length, options) => discard.call(image, offset, length, options)
+    device.flush = async (options) => flush?.call(image, options)
   }
   return Object.assign(device, { [asyncDispose]: () => image.close() }) as Storage
 }

@@ -117,7 +117,7 @@ export {
   type ValuesOf,
 } from './options.js'
 export { createPartitionTable, type NewTable } from './partitions/create.js'
-export { type GrownPartition, growPartition } from './partitions/grow.js'
+export { type GrowableDisk, type GrownPartition, growPartition } from './partitions/grow.js'
 export { type Partition, type PartitionedDisk, readPartitions } from './partitions.js'
 export { matchesMagic, type ProbeOptions, probeFormat } from './probe.js'
 export {

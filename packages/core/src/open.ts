@@ -134,11 +134,6 @@ async function diskIn(file: Storage, options: OpenOptions): Promise<Storage> {
   try {
     const format = await probeFormat(file, { registry, signal })
     if (format === undefined || format.onDisk) return file
-    if (options.writable === true) {
-      throw new ImageError('IMG_UNSUPPORTED', `${file.label}: a disk inside ${format.name} is only read`, {
-        source: file.label,
-      })
-    }
     return deviceStorage(await openDisk(file, { ...options, format, options: {} }, []))
   } catch (error) {
     await file.close().catch(() => undefined)

@@ -115,6 +115,12 @@ export function volumeStore(parts: StoreParts): VolumeStore {
         options,
       )
     },
+    async grow(options) {
+      const { growVolumes } = await import('./grow.js')
+      const grown = await growVolumes(session, options)
+      changed()
+      return grown
+    },
   }
 }
 

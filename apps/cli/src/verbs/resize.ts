@@ -8,7 +8,16 @@ import { printOut } from '../output/write.js'
 import { programName } from '../program-name.js'
 import { secretsOf } from '../secrets/index.js'
 import { humanSize } from '../sizes.js'
-import { defineDryRun, defineSource, dryRunOf, type Invocation, sourceArguments, type Verb } from '../verb.js'
+import {
+  defineDryRun,
+  defineSource,
+  dryRunOf,
+  type Invocation,
+  type Options,
+  sourceArguments,
+  type Verb,
+} from '../verb.js'
+import type { GrowRequest } from '../volumes/grow.js'
 
 const shrinkWarning =
   `${programName}: warning: Shrinking an image will delete all data beyond the shrunken image's end. ` +
@@ -18,6 +27,8 @@ const examples = `
 Examples:
   img resize disk.qcow2 +10G
   img resize --shrink -f raw disk.raw 5G
+  img resize -f raw --partition 2 disk.raw +10G
+  img resize -f raw --lv vg0/root disk.raw +10G
 `
 
 /** `img resize`: changes the size of a disk in place. */
@@ -30,6 +41,12 @@ export const resize: Verb = {
         '--preallocation <mode>',
         'how room for the new part is provided: off, metadata, falloc or full',
       )
+      .option(
+        '--partition <number>',
+        "grow that partition too, as far as there is room; 'last': the last one",
+      )
+      .option('--lvm', 'grow the LVM physical volume on the disk too, and the partition that it is in')
+      .option('--lv <volume>', 'as --lvm, and grow that volume by all free room; VOLUME=SIZE: to that size')
       .option('-q', 'print nothing but errors')
       .option('--shrink', 'make the disk smaller: what is beyond its new end is lost')
       .addHelpText('after', examples)
@@ -53,17 +70,13 @@ export const resize: Verb = {
     }
     const wanted = parseResize(text)
     const dryRun = await dryRunOf(options)
-    const image = await openNamed(
-      filename,
-      {
-        format: options.f as string | undefined,
-        ...sourceArguments(options),
-        writable: true,
-        dryRun,
-        secret,
-      },
-      context,
-    )
+    const request = growRequest(options)
+    if (dryRun !== undefined && request !== undefined) {
+      throw new Failure('--dry-run cannot be used together with --partition, --lvm or --lv')
+    }
+    const source = { format: options.f as string | undefined, ...sourceArguments(options), secret }
+    const image = await openNamed(filename, { ...source, writable: true, dryRun }, context)
+    let meaning: readonly string[] = []
     let before: number
     let size: number
     try {
@@ -75,6 +88,12 @@ export const resize: Verb = {
           hint: `format ${image.format.name} cannot be resized by the plugin that is installed`,
         })
       }
+      const grows = request !== undefined
+      if (grows && size < image.size) throw new Failure('--partition, --lvm and --lv are for growing')
+      if (!grows) {
+        const { explainResize } = await import('../volumes/grow.js')
+        meaning = await explainResize(image, filename, source, size, context)
+      }
       await image.resize(size, { shrink: options.shrink === true, preallocation: mode })
     } finally {
       await image.close()
@@ -82,8 +101,24 @@ export const resize: Verb = {
     if (dryRun !== undefined && quiet !== true) {
       dryRun.print(`Image would be resized from ${humanSize(before)} to ${humanSize(size)} (${size} bytes).`)
     } else if (quiet !== true) printOut('Image resized.\n')
+    for (const line of meaning) context.warn(line)
+    if (request !== undefined) {
+      const { growContents } = await import('../volumes/grow.js')
+      const lines = await growContents(filename, source, request, context)
+      if (quiet !== true) printOut(lines.map((line) => `${line}\n`).join(''))
+    }
     return 0
   },
+}
+
+/** What is to grow with the disk; undefined for nothing. */
+function growRequest({ partition, lvm, lv }: Options): GrowRequest | undefined {
+  if (partition === undefined && lvm !== true && lv === undefined) return undefined
+  return {
+    partition: partition as string | undefined,
+    lvm: lvm === true || lv !== undefined,
+    lv: lv as string | undefined,
+  }
 }
 
 function parseResize(text: string): { readonly relative: boolean; readonly bytes: number } {

@@ -1,5 +1,6 @@
 import { readU64LE, viewOf, writeU64LE } from '../bytes.js'
-import type { IoOptions, Storage } from '../storage.js'
+import type { PartitionedDisk } from '../partitions.js'
+import type { IoOptions } from '../storage.js'
 import { crc32 } from './crc32.js'
 import { readBytes } from './read-bytes.js'
 
@@ -31,7 +32,7 @@ export interface Gpt {
  * Source: UEFI specification 2.10, section 5.3.
  */
 export async function readGpt(
-  disk: Storage,
+  disk: PartitionedDisk,
   sectorSize: number,
   options?: IoOptions,
 ): Promise<Gpt | undefined> {

@@ -1,7 +1,7 @@
 import { alignUp, divideUp, readU64LE, viewOf, writeU64LE } from '../bytes.js'
 import { ImageError } from '../errors.js'
-import { type Partition, readPartitions } from '../partitions.js'
-import type { IoOptions, Storage } from '../storage.js'
+import { type Partition, type PartitionedDisk, readPartitions } from '../partitions.js'
+import type { IoOptions } from '../storage.js'
 import { type Gpt, readGpt, sealGpt } from './gpt.js'
 import { extendedTypes, type MbrEntry, mbrEntries, mbrSector, putMbrEntry } from './mbr.js'
 import { readBytes } from './read-bytes.js'
@@ -13,6 +13,14 @@ export interface GrownPartition {
   readonly size: number
 }
 
+/** A disk whose table can be changed: a storage, or an image under its own name. */
+export interface GrowableDisk extends PartitionedDisk {
+  /** For messages. */
+  readonly label: string
+  write?(offset: number, bytes: Uint8Array, options?: IoOptions): Promise<void>
+  flush?(options?: IoOptions): Promise<void>
+}
+
 /**
  * Makes a partition as large as the free space behind it allows, after its disk was made larger. The backup of a GPT moves
  * to the new end of the disk, and is there before the primary table changes: a power cut leaves one of them whole.
@@ -21,7 +29,7 @@ export interface GrownPartition {
  * partition, IMG_CORRUPT for a damaged table, IMG_READ_ONLY.
  */
 export async function growPartition(
-  disk: Storage,
+  disk: GrowableDisk,
   number: number,
   options?: IoOptions,
 ): Promise<GrownPartition> {
@@ -52,7 +60,7 @@ export async function growPartition(
 }
 
 async function growMbr(
-  disk: Storage,
+  disk: GrowableDisk,
   { number, offset }: Partition,
   next: number,
   options?: IoOptions,
@@ -75,7 +83,7 @@ async function growMbr(
 }
 
 async function growGpt(
-  disk: Storage,
+  disk: GrowableDisk,
   { number, offset }: Partition,
   next: number,
   options?: IoOptions,
@@ -117,7 +125,7 @@ function lastOf({ entries, entrySize }: Gpt): number {
 }
 
 async function writeGpt(
-  disk: Storage,
+  disk: GrowableDisk,
   gpt: Gpt,
   entries: Uint8Array,
   place: {
@@ -153,7 +161,7 @@ async function writeGpt(
 }
 
 /** The MBR in front of a GPT claims the whole disk. */
-async function putProtective(disk: Storage, sectors: number, options?: IoOptions): Promise<void> {
+async function putProtective(disk: GrowableDisk, sectors: number, options?: IoOptions): Promise<void> {
   const sector = await readBytes(disk, 0, mbrSector, options)
   const entries = mbrEntries(sector)
   const index = entries.findIndex(({ type }) => type === 0xee)
@@ -164,7 +172,7 @@ async function putProtective(disk: Storage, sectors: number, options?: IoOptions
   await disk.write?.(0, sector, options)
 }
 
-function damaged(disk: Storage, what: string): ImageError {
+function damaged(disk: GrowableDisk, what: string): ImageError {
   return new ImageError('IMG_CORRUPT', `${disk.label}: ${what} is damaged, so it is not changed`, {
     source: disk.label,
     hint: 'repair it with a partition editor, such as gdisk',

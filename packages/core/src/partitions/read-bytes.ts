@@ -1,8 +1,9 @@
-import type { IoOptions, Storage } from '../storage.js'
+import type { PartitionedDisk } from '../partitions.js'
+import type { IoOptions } from '../storage.js'
 
 /** Reads a range whole. */
 export async function readBytes(
-  disk: Storage,
+  disk: PartitionedDisk,
   offset: number,
   length: number,
   options?: IoOptions,
