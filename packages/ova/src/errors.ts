@@ -1,22 +1,11 @@
-import { ImageError, type ImageErrorCode } from '@img/core'
+import { type FormatErrors, formatErrors, type PlaceError, truncatedHint } from '@img/core'
 
-/** An error of this format. `source`: label of the file concerned; `offset`: bytes in it. */
-export function ovaError(
-  code: ImageErrorCode,
-  message: string,
-  source?: string,
-  offset?: number,
-  hint?: string,
-): ImageError {
-  return new ImageError(code, source === undefined ? message : `${source}: ${message}`, {
-    format: 'ova',
-    source,
-    offset,
-    hint,
-  })
-}
+const errors = formatErrors('ova', {
+  IMG_CORRUPT: 'get the package again from its source; `img check` tells of everything that is wrong with it',
+  IMG_TRUNCATED: truncatedHint,
+})
 
+/** An error of this format. */
+export const ovaError: FormatErrors['error'] = errors.error
 /** A package that contradicts itself or the specification. */
-export function corrupt(message: string, source: string, offset?: number): ImageError {
-  return ovaError('IMG_CORRUPT', message, source, offset)
-}
+export const corrupt: PlaceError = errors.corrupt

@@ -1,4 +1,4 @@
-import type { DiskImage, Driver, ImageError, OpenContext, Storage } from '@img/core'
+import type { CheckOptions, DiskImage, Driver, ImageError, OpenContext, Storage } from '@img/core'
 import type { OvfDisk, OvfFile } from './descriptor.js'
 import { openDiskFile } from './disk-file.js'
 import { corrupt, ovaError } from './errors.js'
@@ -30,10 +30,10 @@ export async function openOva(storage: Storage, context: OpenContext): Promise<D
   const found = choose(disks, name, opened.label)
   const base = {
     info: () => describePackage(opened, context),
-    ...(context.repair === true && {
-      check: async (options: Parameters<NonNullable<Driver['check']>>[0]) =>
-        (await import('./check.js')).checkPackage(opened, context, options),
-    }),
+    async check(options: CheckOptions) {
+      const { checkPackage } = await import('./check.js')
+      return checkPackage(opened, context, options)
+    },
   }
   if (!('disk' in found)) {
     // Information and check are about all disks.
