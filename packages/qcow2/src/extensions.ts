@@ -56,7 +56,7 @@ export function parseExtensions(
     const length = view.getUint32(at + 4)
     const from = at + headBytes
     if (from > end || length > Math.min(end, bytes.length) - from) {
-      throw corrupt(`header extension of ${length} bytes passes the end of the header area`, source, at)
+      throw corrupt('Header extension too large', source, at)
     }
     if (type === ExtensionType.end) break
     extensions.push({ type, data: bytes.slice(from, from + length) })

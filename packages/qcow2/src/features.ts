@@ -63,26 +63,14 @@ export function unknownFeatures(type: number, bits: FeatureBits): number[] {
   return [...bits].filter((bit) => !known.includes(bit)).sort((a, b) => a - b)
 }
 
-/** What bits are called: by the image's own feature name table, or else by their numbers. */
+/** What incompatible features are called, as QEMU tells them: by the image's own names, and the rest as one mask in hexadecimal. */
 export function nameFeatures(type: number, bits: readonly number[], names: readonly FeatureName[]): string {
   const known = new Map(
     names.filter((entry) => entry.type === type && entry.name).map((e) => [e.bit, e.name]),
   )
-  const named = bits.filter((bit) => known.has(bit)).map((bit) => `${known.get(bit)} (bit ${bit})`)
+  const named = bits.flatMap((bit) => known.get(bit) ?? [])
   const unnamed = bits.filter((bit) => !known.has(bit))
-  if (unnamed.length > 0) named.push(`unknown feature bits ${ranges(unnamed)}`)
+  const mask = unnamed.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n)
+  if (unnamed.length > 0) named.push(`Unknown incompatible feature: ${mask.toString(16)}`)
   return named.join(', ')
-}
-
-/** Ascending numbers with runs cut short: `5, 8-10`. */
-function ranges(numbers: readonly number[]): string {
-  const parts: string[] = []
-  for (let i = 0; i < numbers.length; ) {
-    const first = numbers[i] as number
-    let length = 1
-    while (numbers[i + length] === first + length) length++
-    parts.push(length === 1 ? `${first}` : `${first}-${first + length - 1}`)
-    i += length
-  }
-  return parts.join(', ')
 }

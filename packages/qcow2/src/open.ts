@@ -167,11 +167,7 @@ async function openDataFile(
     }
   }
   if (name === undefined || name === '') {
-    throw qcow2Error(
-      'IMG_REFERENCE_MISSING',
-      'the image needs an external data file but does not name it',
-      label,
-    )
+    throw qcow2Error('IMG_REFERENCE_MISSING', "'data-file' is required for this image", label)
   }
   return { storage: await context.openReference({ kind: 'data', name, format: 'raw' }) }
 }

