@@ -63,7 +63,7 @@ async function parseVerb(name: string, args: readonly string[], before: GlobalOp
 }
 
 /** A command with the options that stand before and after the verb alike. */
-function newCommand(name: string): Command {
+export function newCommand(name: string): Command {
   return new Command(name)
     .exitOverride()
     .allowExcessArguments(true)
@@ -120,15 +120,18 @@ function expandLongOptions(command: Command, args: readonly string[]): string[] 
 }
 
 function suggestion(name: string): string {
-  const names = verbs.map((verb) => verb.name)
+  const names = listed.map((verb) => verb.name)
   const near = nearest(name, names)
   return near === undefined ? `there are: ${names.join(', ')}` : `did you mean ${near}?`
 }
 
+/** The verbs for people. */
+const listed = verbs.filter(({ hidden }) => hidden !== true)
+
 /** `img --help`. */
 export function programHelp(): string {
-  const width = Math.max(...verbs.map(({ name }) => name.length)) + 2
-  const list = verbs.map(({ name, summary }) => `  ${name.padEnd(width)}${summary}\n`).join('')
+  const width = Math.max(...listed.map(({ name }) => name.length)) + 2
+  const list = listed.map(({ name, summary }) => `  ${name.padEnd(width)}${summary}\n`).join('')
   return `Usage: img [options] VERB [arguments]
 
 Disk images of virtual machines: convert, inspect, create, compare. Verbs and flags are those of qemu-img.

@@ -5,6 +5,8 @@ export interface LazyVerb {
   readonly name: string
   /** One line for the list of verbs. */
   readonly summary: string
+  /** Not for people: in no list. */
+  readonly hidden?: true
   load(): Promise<Verb>
 }
 
@@ -44,6 +46,11 @@ export const verbs: readonly LazyVerb[] = [
     name: 'compare',
     summary: 'tell whether two images have the same content',
     load: async () => (await import('./compare.js')).compare,
+  },
+  {
+    name: 'completion',
+    summary: 'print what makes a shell complete verbs, options and formats',
+    load: async () => (await import('./completion.js')).completion,
   },
   {
     name: 'convert',
@@ -114,5 +121,11 @@ export const verbs: readonly LazyVerb[] = [
     name: 'snapshot',
     summary: 'list, take, apply and delete internal snapshots',
     load: async () => (await import('./snapshot.js')).snapshot,
+  },
+  {
+    name: '__complete',
+    summary: 'what the scripts of completion ask',
+    hidden: true,
+    load: async () => (await import('./complete.js')).complete,
   },
 ]

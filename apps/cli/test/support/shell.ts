@@ -31,7 +31,6 @@ export interface ShellOptions {
   readonly bin: string
   /** Command line of the shell. It has to print `READY>` as its prompt. */
   readonly command: string
-  readonly env?: Readonly<Record<string, string>>
 }
 
 /** A shell on a terminal of its own, by `script` of util-linux. */
@@ -40,7 +39,7 @@ export class TypedShell {
   #output = ''
   #changed: () => void = () => undefined
 
-  constructor({ cwd, bin, command, env }: ShellOptions) {
+  constructor({ cwd, bin, command }: ShellOptions) {
     this.#child = spawn('script', ['-qfec', command, '/dev/null'], {
       cwd,
       env: {
@@ -48,7 +47,6 @@ export class TypedShell {
         TERM: 'xterm',
         HISTFILE: '/dev/null',
         PATH: bin + delimiter + process.env.PATH,
-        ...env,
       },
       stdio: ['pipe', 'pipe', 'inherit'],
     })
