@@ -12,13 +12,15 @@ const differences: Readonly<Record<string, string>> = {
   'qemu-img resize a.raw +1M': 'a raw disk is not changed on a guess: -f raw is needed',
   'qemu-img bitmap --add v2.qcow2 b0': 'the image is told by its name, not by the number of a node',
   'qemu-img bitmap --add a.raw b0': 'the image is told by its name, not by the number of a node',
+  'qemu-img measure --output=json -O vmdk --size 1G': 'VMDK can be measured',
+  'qemu-img resize f.vmdk 2M': 'VMDK can be resized',
   'qemu-img --version': 'another program',
 }
 
 /** These change nothing: what they print depends on the host's holes and on who made the image, so qemu-img is asked again. */
 const readers = ['info', 'map', 'compare', 'measure', 'check']
 /** Formats that have no plugin yet: their images are made by qemu-img, and nothing is compared. */
-const foreign = /\b(vmdk|vdi|vpc|luks|qcow(?!2))\b/
+const foreign = /\b(vdi|vpc|luks|qcow(?!2))\b/
 
 function words(line: string): string[] {
   return [...line.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain ?? '')
