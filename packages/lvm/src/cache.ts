@@ -1,9 +1,11 @@
-import { readU64LE, type Storage, viewOf } from '@img/core'
+import { type IoOptions, readU64LE, type Storage, viewOf } from '@img/core'
 import { BTree } from './btree.js'
+import { sealBlock } from './btree-node.js'
 import { lvmError } from './errors.js'
 import { SECTOR } from './limits.js'
 import { BLOCK, blockKind, readBlock } from './metadata-block.js'
 import { type Volume, volumeStorage } from './volume.js'
+import type { Disks, Marks } from './write-target.js'
 
 /** Octal 06142003. Source: Linux drivers/md/dm-cache-metadata.c, CACHE_SUPERBLOCK_MAGIC. */
 const magic = 0o6142003
@@ -31,6 +33,7 @@ export function cacheVolume(
   metadata: Volume,
   data: Volume,
   expected?: number,
+  disks?: Disks,
 ): Volume {
   let loading: Promise<void> | undefined
   let mapping: Mapping | undefined
@@ -46,15 +49,35 @@ export function cacheVolume(
     while (end < offset + maxLength && !blocks.has(end / chunk)) end += chunk
     return origin.lookup(offset, Math.min(maxLength, end - offset))
   }
+  const load = (): Promise<void> => {
+    loading ??= readMapping(name, metadata, data, expected).then((read) => {
+      mapping = read
+    })
+    return loading
+  }
+  const marks = disks && new CacheMarks(disks, metadata, name)
   return {
     size: origin.size,
     missing: origin.missing || metadata.missing || data.missing,
     lookup(offset, maxLength) {
       if (mapping !== undefined) return find(offset, maxLength)
-      loading ??= readMapping(name, metadata, data, expected).then((read) => {
-        mapping = read
+      return load().then(() => find(offset, maxLength))
+    },
+    async write(offset, bytes, options) {
+      if (marks === undefined) throw lvmError('IMG_READ_ONLY', `${name} is not open for writing`)
+      await load()
+      const { chunk, blocks } = mapping as Mapping
+      await marks.before(options)
+      await marks.together(async () => {
+        for (let done = 0; done < bytes.length; ) {
+          const inside = (offset + done) % chunk
+          const part = bytes.subarray(done, done + chunk - inside)
+          const cached = blocks.get((offset + done - inside) / chunk)
+          if (cached !== undefined) await data.write(cached * chunk + inside, part, options)
+          await origin.write(offset + done, part, options)
+          done += part.length
+        }
       })
-      return loading.then(() => find(offset, maxLength))
     },
   }
 }
@@ -113,4 +136,63 @@ async function readArray(
     }
   }
   return blocks
+}
+
+/**
+ * What is written goes to the cache and to the origin. Until both have it, the cache is marked as not shut down cleanly: the
+ * kernel then takes all that it holds for newer than the origin.
+ * Source: Linux drivers/md/dm-cache-metadata.c (CLEAN_SHUTDOWN, NEEDS_CHECK).
+ */
+class CacheMarks implements Marks {
+  readonly #disks: Disks
+  readonly #metadata: Volume
+  readonly #name: string
+  #clean: boolean | undefined
+
+  constructor(disks: Disks, metadata: Volume, name: string) {
+    this.#disks = disks
+    this.#metadata = metadata
+    this.#name = name
+    disks.add(this)
+  }
+
+  together(change: () => Promise<unknown>): Promise<void> {
+    return this.#disks.together(change)
+  }
+
+  async before(options?: IoOptions): Promise<void> {
+    if (this.#clean !== undefined) return
+    const superblock = await this.#read()
+    const flags = viewOf(superblock).getUint32(4, true)
+    if ((flags & 2) !== 0) {
+      throw lvmError(
+        'IMG_UNSUPPORTED',
+        `the cache of ${this.#name} is marked as in need of a check: it is not written`,
+      )
+    }
+    if ((flags & 1) !== 0) {
+      await this.#write(superblock, flags & ~1, options)
+      await this.#disks.flush(options)
+    }
+    this.#clean = (flags & 1) !== 0
+  }
+
+  async clear(options?: IoOptions): Promise<void> {
+    if (this.#clean !== true) return
+    const superblock = await this.#read()
+    await this.#write(superblock, viewOf(superblock).getUint32(4, true) | 1, options)
+    this.#clean = undefined
+  }
+
+  async #read(): Promise<Uint8Array> {
+    const storage = volumeStorage(this.#metadata, this.#name)
+    const block = (await readBlock(storage, 0, blockKind.cacheSuperblock)).slice()
+    await storage.close()
+    return block
+  }
+
+  async #write(superblock: Uint8Array, flags: number, options?: IoOptions): Promise<void> {
+    viewOf(superblock).setUint32(4, flags, true)
+    await this.#metadata.write(0, sealBlock(superblock, 0, blockKind.cacheSuperblock), options)
+  }
 }

@@ -1,13 +1,18 @@
+import type { IoOptions, MaybePromise } from '@img/core'
 import { cacheVolume } from './cache.js'
 import { lvmError } from './errors.js'
 import { MAX_STACK, SECTOR } from './limits.js'
+import { MirrorMarks } from './mirror-marks.js'
 import { mirrorVolume, parityVolume, raid10Volume } from './raid.js'
 import { raidLayouts } from './raid-layout.js'
+import { RaidMarks } from './raid-marks.js'
 import { readRaidState } from './raid-metadata.js'
-import { snapshotVolume } from './snapshot-store.js'
+import { isInvalid, snapshotVolume } from './snapshot-store.js'
 import { ThinPool } from './thin.js'
 import { errorVolume, joinVolumes, sliceVolume, stripedVolume, type Volume, zeroVolume } from './volume.js'
 import { type LogicalVolume, Reader, type Segment, type VolumeGroup } from './volume-group.js'
+import { assertWritableVolume } from './writable-volume.js'
+import { type Disks, inPlace, type Target } from './write-target.js'
 
 /** Segment types that are known and not read. */
 const refused: ReadonlySet<string> = new Set(['vdo', 'vdo-pool', 'writecache', 'integrity'])
@@ -53,10 +58,20 @@ export class LogicalVolumes {
   readonly #physical: ReadonlyMap<string, Volume>
   readonly #snapshots: ReadonlyMap<string, SnapshotLink>
   readonly #warn: (message: string) => void
+  readonly #disks: Disks | undefined
   readonly #pools = new Map<string, Promise<ThinPool>>()
 
-  /** @param physical the physical volumes by the names in the metadata, from the first extent on */
-  constructor(group: VolumeGroup, physical: ReadonlyMap<string, Volume>, warn: (message: string) => void) {
+  /**
+   * @param physical the physical volumes by the names in the metadata, from the first extent on
+   * @param disks what they are on, where they are to be written
+   */
+  constructor(
+    group: VolumeGroup,
+    physical: ReadonlyMap<string, Volume>,
+    warn: (message: string) => void,
+    disks?: Disks,
+  ) {
+    this.#disks = disks
     this.#group = group
     this.#physical = physical
     this.#snapshots = snapshotLinks(group)
@@ -84,6 +99,93 @@ export class LogicalVolumes {
     return snapshotVolume(name, sliceVolume(origin, 0, size), await this.#build(name, []), link.chunk)
   }
 
+  /**
+   * A volume to be written, as its users see it.
+   * @param readsEnded as in OpenContext
+   * @throws {ImageError} as `open`, and where it is not to be written: IMG_READ_ONLY, IMG_UNSUPPORTED.
+   */
+  async openTarget(
+    name: string,
+    readsEnded: () => MaybePromise<void>,
+  ): Promise<{ readonly volume: Volume; readonly target: Target }> {
+    assertWritableVolume(this.#group, name, this.#snapshots)
+    const flush = async (options?: IoOptions): Promise<void> => this.#disks?.flush(options)
+    const link = this.#snapshots.get(name)
+    if (link !== undefined) {
+      const { SnapshotTarget, WritableStore } = await import('./snapshot-write.js')
+      const whole = await this.#build(link.origin, [name])
+      const origin = sliceVolume(whole, 0, Math.min(whole.size, link.extents * this.#group.extentSize))
+      const store = await WritableStore.open(name, await this.#build(name, []), link.chunk)
+      const target = new SnapshotTarget(store, origin)
+      return { volume: target.volume(), target }
+    }
+    const own = await this.#ownTarget(name, flush, readsEnded)
+    const stores = await this.#storesOf(name)
+    if (stores.length === 0) return own
+    const { OriginTarget } = await import('./snapshot-write.js')
+    return { ...own, target: new OriginTarget({ ...own, origin: own.volume, stores, flush }) }
+  }
+
+  /** How a volume would be written if it had no snapshots. */
+  async #ownTarget(
+    name: string,
+    flush: (options?: IoOptions) => Promise<void>,
+    readsEnded: () => MaybePromise<void>,
+  ): Promise<{ readonly volume: Volume; readonly target: Target }> {
+    const { segments } = this.#group.logicalVolumes.get(name) as LogicalVolume
+    const [segment] = segments
+    if (segment?.type !== 'thin') {
+      const volume = await this.#build(name, [])
+      return { volume, target: inPlace(volume, name) }
+    }
+    const { ThinTarget } = await import('./thin-target.js')
+    const read = new Reader(segment.config, `a segment of ${name}`)
+    const poolName = read.text('thin_pool')
+    const pool = this.#poolReader(poolName, 'thin-pool')
+    const metadata = await this.#build(pool.text('metadata'), [name])
+    const data = await this.#build(pool.text('pool'), [name])
+    const chunk = pool.number('chunk_size') * SECTOR
+    const size = segment.count * this.#group.extentSize
+    const device = read.number('device_id')
+    const external = read.optionalText('external_origin')
+    const origin = external === undefined ? undefined : await this.#build(external, [name])
+    const target = new ThinTarget({
+      name: poolName,
+      metadata,
+      data,
+      device,
+      chunk,
+      transaction: pool.number('transaction_id'),
+      external: external !== undefined,
+      read: () => new ThinPool(poolName, metadata, data, chunk, this.#warn).volume(device, size, origin),
+      flush,
+      readsEnded,
+    })
+    await target.check()
+    return { volume: target.volume(), target }
+  }
+
+  /** The stores of the snapshots of an origin. What is invalid already gets no more copies. */
+  async #storesOf(
+    name: string,
+  ): Promise<{ readonly store: import('./snapshot-write.js').WritableStore; readonly size: number }[]> {
+    const stores: { store: import('./snapshot-write.js').WritableStore; size: number }[] = []
+    for (const { origin, store, chunk, extents } of this.#snapshots.values()) {
+      if (origin !== name) continue
+      const { WritableStore } = await import('./snapshot-write.js')
+      const volume = await this.#build(store, [])
+      if (await isInvalid(volume)) continue
+      const size = extents * this.#group.extentSize
+      stores.push({ store: await WritableStore.open(store, volume, chunk), size })
+    }
+    return stores
+  }
+
+  /** A volume as it is stored: of a snapshot, its store. */
+  stored(name: string): Promise<Volume> {
+    return this.#build(name, [])
+  }
+
   /** @param above volumes that are built on this one */
   async #build(name: string, above: readonly string[]): Promise<Volume> {
     const volume = this.#group.logicalVolumes.get(name)
@@ -100,6 +202,9 @@ export class LogicalVolumes {
 
   async #segment(volume: LogicalVolume, segment: Segment, stack: readonly string[]): Promise<Volume> {
     const { type } = segment
+    if (segment.typeFlags.some((flag) => flag.startsWith('RESHAPE'))) {
+      throw lvmError('IMG_UNSUPPORTED', `logical volume ${volume.name} is being reshaped: it cannot be read`)
+    }
     const size = segment.count * this.#group.extentSize
     const read = new Reader(segment.config, `a segment of ${volume.name}`)
     if (type === 'striped' || type === 'linear') return this.#striped(read, size, stack)
@@ -108,7 +213,7 @@ export class LogicalVolumes {
       return errorVolume(size, `logical volume ${volume.name} is of type error: it cannot be read`)
     if (type === 'mirror') {
       const legs = await this.#areas(read, 'mirrors', size, stack)
-      return mirrorVolume(volume.name, legs, size)
+      return mirrorVolume(volume.name, legs, size, await this.#mirrorMarks(legs, read, size, stack))
     }
     if (type.startsWith('raid')) return this.#raid(volume.name, type, read, size, stack)
     if (type === 'thin') return this.#thin(read, size, stack)
@@ -174,13 +279,23 @@ export class LogicalVolumes {
       return sliceVolume(stripedVolume(images, chunkOf(read, stack)), 0, size)
     }
     const state = await readRaidState(metadata, images[0]?.size ?? 0)
+    const marks = this.#disks && new RaidMarks(this.#disks, metadata)
+    if (marks !== undefined && (state.refusal !== undefined || images.some(({ missing }) => missing))) {
+      throw lvmError(
+        'IMG_UNSUPPORTED',
+        `${name} is not written: ${state.refusal ?? 'one of its images is missing'}`,
+        undefined,
+        undefined,
+        'activate it with lvm2, so that it is made whole',
+      )
+    }
     const usable = images.map((image, at) =>
       state.usable[at] === false ? { ...image, missing: true } : image,
     )
-    if (type === 'raid1') return mirrorVolume(name, usable, size)
+    if (type === 'raid1') return mirrorVolume(name, usable, size, marks)
     const chunk = chunkOf(read, stack)
     if (type === 'raid10' || type === 'raid10_near') {
-      return raid10Volume(name, usable, chunk, read.optionalNumber('data_copies') ?? 2, size)
+      return raid10Volume(name, usable, chunk, read.optionalNumber('data_copies') ?? 2, size, marks)
     }
     const layout = raidLayouts[type]
     if (layout === undefined)
@@ -188,7 +303,26 @@ export class LogicalVolumes {
     if (images.length <= layout.parities || size % chunk !== 0) {
       throw lvmError('IMG_CORRUPT', `metadata: ${name} cannot be ${type} of ${images.length} images`)
     }
-    return parityVolume({ name, layout, images: usable, chunk, size, inSync: state.inSync })
+    return parityVolume({ name, layout, images: usable, chunk, size, inSync: state.inSync }, marks)
+  }
+
+  async #mirrorMarks(
+    legs: readonly Volume[],
+    read: Reader,
+    size: number,
+    stack: readonly string[],
+  ): Promise<MirrorMarks | undefined> {
+    if (this.#disks === undefined) return undefined
+    if (legs.some(({ missing }) => missing)) {
+      throw lvmError('IMG_UNSUPPORTED', `${stack.at(-1)} is not written: one of its copies is missing`)
+    }
+    const name = read.optionalText('mirror_log')
+    const log = name === undefined ? undefined : await this.#build(name, stack)
+    const region = (read.optionalNumber('region_size') ?? 0) * SECTOR
+    if (log !== undefined && region === 0) {
+      throw lvmError('IMG_CORRUPT', `metadata: ${stack.at(-1)} has a log with regions of no size`)
+    }
+    return new MirrorMarks(this.#disks, log, Math.max(SECTOR, region), size)
   }
 
   async #thin(read: Reader, size: number, stack: readonly string[]): Promise<Volume> {
@@ -228,12 +362,13 @@ export class LogicalVolumes {
         part('metadata_start', 'metadata_len'),
         part('data_start', 'data_len'),
         chunkBytes(read),
+        this.#disks,
       )
     }
     const pool = this.#poolReader(poolName, 'cache-pool')
     const metadata = await this.#build(pool.text('metadata'), stack)
     const data = await this.#build(pool.text('data'), stack)
-    return cacheVolume(name, origin, metadata, data, chunkBytes(pool))
+    return cacheVolume(name, origin, metadata, data, chunkBytes(pool), this.#disks)
   }
 
   #poolReader(name: string, type: string): Reader {

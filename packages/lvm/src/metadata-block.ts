@@ -15,6 +15,10 @@ export const blockKind = {
   node: 121107,
   /** persistent-data/dm-array.c */
   array: 595846735,
+  /** persistent-data/dm-space-map-common.c */
+  bitmap: 240779,
+  /** The same: the index of the map of the metadata itself. */
+  index: 160478,
 } as const
 
 /**

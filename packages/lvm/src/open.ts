@@ -1,7 +1,9 @@
 import {
+  type ClusterMap,
   type ClusterRun,
   type Driver,
   ImageError,
+  type IoOptions,
   type MaybePromise,
   type OpenContext,
   type Storage,
@@ -10,13 +12,12 @@ import { lvmError } from './errors.js'
 import type { Writer } from './group-editor.js'
 import { GroupSession } from './group-session.js'
 import { describeGroup } from './info.js'
-import { LogicalVolumes, snapshotLinks } from './logical-volumes.js'
-import { type FoundPv, findPhysicalVolumes, readGroup } from './scan.js'
+import { snapshotLinks } from './logical-volumes.js'
+import { OpenVolume } from './open-volume.js'
+import { findPhysicalVolumes, readGroup } from './scan.js'
 import { randomFrom } from './uuid.js'
-import { missingVolume, sliceVolume, storageVolume, type Volume } from './volume.js'
 import type { LogicalVolume, VolumeGroup } from './volume-group.js'
 import { volumeStore } from './volume-store.js'
-import { allocatePlain, isPlain } from './write-plain.js'
 
 /**
  * Opens a logical volume of the volume group on a disk.
@@ -45,7 +46,14 @@ export async function openLvm(storage: Storage, context: OpenContext): Promise<D
     const session = new GroupSession({ group, root, found: volumes, writer: writerOf(context) })
     const driver = await driverOf(storage, session, volumeName, context)
     context.signal?.throwIfAborted()
-    driver.close = () => closeAll(others)
+    const settle = driver.close
+    driver.close = async () => {
+      try {
+        await settle?.()
+      } finally {
+        await closeAll(others)
+      }
+    }
     return driver
   } catch (error) {
     await closeAll(others)
@@ -106,32 +114,38 @@ async function driverOf(
   const chosen = name ?? onlyVisible(group)
   let unreadable = chosen === undefined ? severalError(group) : undefined
   const inspectOnly = lvmError('IMG_REFERENCE_DENIED', 'the volume was opened for information only')
-  const open = (): Promise<Volume> => {
-    const physical = physicalVolumes(session.group, session.found)
-    return new LogicalVolumes(session.group, physical, context.warn).open(chosen as string)
-  }
   if (context.inspect && chosen !== undefined) sizeOf(group, chosen)
-  let volume: Volume | undefined
-  if (unreadable === undefined && !context.inspect) {
+  let volume: OpenVolume | undefined
+  let unwritable: ImageError | undefined
+  if (chosen !== undefined && !context.inspect) {
+    // What was not asked for by name may be broken: the group can be managed all the same.
+    const tolerant = name === undefined || context.repair === true
+    if (context.writable) {
+      try {
+        volume = await openedVolume(session, chosen, context, true)
+      } catch (error) {
+        if (!tolerant || !ImageError.is(error)) throw error
+        unwritable = error
+      }
+    }
     try {
-      volume = await open()
+      volume ??= await openedVolume(session, chosen, context, false)
     } catch (error) {
-      // What was not asked for by name may be broken: the group can be managed all the same.
-      if (name !== undefined || !ImageError.is(error)) throw error
+      if (!tolerant || !ImageError.is(error)) throw error
       unreadable = error
     }
   }
   const closed = unreadable ?? (context.inspect ? inspectOnly : undefined)
   const lookup = (offset: number, length: number): MaybePromise<ClusterRun> => {
-    if (closed !== undefined) throw closed
-    if (volume !== undefined) return volume.lookup(offset, length)
-    return open().then((opened) => {
-      volume = opened
-      return opened.lookup(offset, length)
-    })
+    if (volume === undefined || closed !== undefined) throw closed ?? inspectOnly
+    return volume.lookup(offset, length)
   }
-  const writable = chosen !== undefined && closed === undefined && context.writable && isPlain(group, chosen)
-  if (writable) session.assertWritable()
+  const random = randomFrom(context.options.seed as string | undefined)
+  const store = volumeStore({
+    session,
+    random,
+    changed: () => volume?.forget(),
+  })
   return {
     get size() {
       return chosen === undefined ? storage.size : (volume?.size ?? sizeOf(session.group, chosen))
@@ -141,44 +155,50 @@ async function driverOf(
     map: {
       clusterSize: group.extentSize,
       lookup,
-      ...(writable && {
-        allocate: async (offset: number, length: number) =>
-          allocatePlain(volume ?? (await open()), offset, length),
-        // The first disk is core's to flush.
-        flush: async () => {
-          for (const pv of session.found) await pv.storage.flush?.()
-        },
-      }),
+      ...(context.writable && volume !== undefined && writing(volume, group, unwritable)),
     },
-    volumes: volumeStore({
-      session,
-      random: randomFrom(context.options.seed as string | undefined),
-      changed() {
-        volume = undefined
-      },
-    }),
+    volumes: flushedFirst(store, async (options) => volume?.flush(options)),
+    close: async () => volume?.close(),
     ...(unreadable && { unreadable }),
   }
 }
 
-/** The physical volumes by the names in the metadata, from the first extent on. */
-function physicalVolumes(group: VolumeGroup, found: readonly FoundPv[]): Map<string, Volume> {
-  const byUuid = new Map<string, FoundPv>()
-  for (const pv of found) {
-    const other = byUuid.get(pv.uuid)
-    if (other !== undefined) {
-      throw lvmError('IMG_CORRUPT', `${pv.disk} and ${other.disk} hold the same physical volume, ${pv.uuid}`)
-    }
-    byUuid.set(pv.uuid, pv)
+async function openedVolume(
+  session: GroupSession,
+  name: string,
+  context: OpenContext,
+  writable: boolean,
+): Promise<OpenVolume> {
+  const volume = new OpenVolume(session, name, context, writable)
+  await volume.open()
+  return volume
+}
+
+/** How the volume is written. Where it cannot be, and was not asked for by name, only writing to it tells. */
+function writing(
+  volume: OpenVolume,
+  group: VolumeGroup,
+  unwritable: ImageError | undefined,
+): Partial<ClusterMap> {
+  if (unwritable === undefined) return volume.writing(group.extentSize)
+  return {
+    allocate() {
+      throw unwritable
+    },
   }
-  return new Map(
-    [...group.physicalVolumes.values()].map(({ name, uuid, extentStart, extentCount }) => {
-      const pv = byUuid.get(uuid)
-      const size = extentCount * group.extentSize
-      if (pv === undefined) return [name, missingVolume(`${name} (${uuid})`, size)]
-      return [name, sliceVolume(storageVolume(pv.storage, extentStart + size), extentStart, size)]
-    }),
-  )
+}
+
+/** Changes of the group come after what was written to the volume. */
+function flushedFirst<S extends object>(store: S, flush: (options?: IoOptions) => Promise<void>): S {
+  const changes: Record<string, unknown> = {}
+  for (const [name, change] of Object.entries(store)) {
+    if (['info', 'list', 'open'].includes(name)) continue
+    changes[name] = async (...args: unknown[]) => {
+      await flush()
+      return (change as (...given: unknown[]) => unknown)(...args)
+    }
+  }
+  return { ...store, ...changes }
 }
 
 /** What users see: visible volumes, and snapshots, which the metadata hides. */

@@ -1,4 +1,5 @@
 import { readU64LE, viewOf } from '@img/core'
+import { lvmError } from './errors.js'
 import { SECTOR } from './limits.js'
 import { readVolume, type Volume } from './volume.js'
 
@@ -8,6 +9,8 @@ export interface RaidState {
   readonly usable: readonly boolean[]
   /** Parity or copies were completed. */
   readonly inSync: boolean
+  /** Why the set is not to be written, where it is not. */
+  readonly refusal: string | undefined
 }
 
 interface Superblock {
@@ -20,7 +23,8 @@ interface Superblock {
   readonly synced: number | undefined
 }
 
-const magic = 0x64526d44
+/** Source: Linux drivers/md/dm-raid.c, DM_RAID_MAGIC. */
+export const raidMagic = 0x64526d44
 
 /**
  * Reads the superblocks (`rmeta`) of a RAID set. A set that was never activated has none: all of it counts.
@@ -36,14 +40,20 @@ export async function readRaidState(
     (best, block) => (block && (!best || block.events > best.events) ? block : best),
     undefined,
   )
-  if (newest === undefined) return { usable: metadata.map(() => true), inSync: true }
+  if (newest === undefined) return { usable: metadata.map(() => true), inSync: true, refusal: undefined }
   const usable = blocks.map((block, index) => {
     if (newest.failed[index] === true) return false
     if (block === undefined) return metadata[index] === undefined
     const rebuilt = block.recovered === undefined || block.recovered * SECTOR >= imageSize
     return rebuilt && block.events + 1 >= newest.events
   })
-  return { usable, inSync: newest.synced === undefined || newest.synced * SECTOR >= imageSize }
+  const inSync = newest.synced === undefined || newest.synced * SECTOR >= imageSize
+  const refusal = usable.includes(false)
+    ? 'not all of its images hold what they should'
+    : inSync || newest.synced === 0
+      ? undefined
+      : 'it is being synchronised'
+  return { usable, inSync, refusal }
 }
 
 async function readSuperblock(volume: Volume | undefined, images: number): Promise<Superblock | undefined> {
@@ -51,7 +61,20 @@ async function readSuperblock(volume: Volume | undefined, images: number): Promi
   const bytes = new Uint8Array(SECTOR)
   await readVolume(volume, 0, bytes)
   const view = viewOf(bytes)
-  if (view.getUint32(0, true) !== magic) return undefined
+  if (view.getUint32(0, true) !== raidMagic) return undefined
+  // Fields that came with version 1.9 of the target.
+  if (view.getUint32(4, true) % 2 === 1) {
+    const moved = readU64LE(view, 96) + view.getUint32(84, true)
+    if (view.getUint32(60, true) % 2 === 1 || moved !== 0) {
+      throw lvmError(
+        'IMG_UNSUPPORTED',
+        'a RAID volume is being reshaped, or has room left from that: it cannot be read here',
+        undefined,
+        undefined,
+        'activate it with lvm2, and let it finish; then: lvconvert to the same layout, which frees the room',
+      )
+    }
+  }
   const failed = Array.from({ length: images }, (_, index) => {
     if (index >= 64) return false
     return Math.floor(view.getUint32(24 + (index >= 32 ? 4 : 0), true) / 2 ** (index % 32)) % 2 === 1

@@ -1,7 +1,8 @@
 import { type Storage, storageFrom } from '@img/core'
 import { lvmError } from './errors.js'
 import { addTimes, divide, multiply, power } from './galois.js'
-import type { RaidLayout } from './raid-layout.js'
+import type { RaidLayout, StripePlace } from './raid-layout.js'
+import { copiesWriter, parityWriter, type RegionMarks, raid10Writer } from './raid-write.js'
 import { readVolume, type Volume } from './volume.js'
 
 /** A set of images with parity. */
@@ -20,7 +21,7 @@ export interface ParitySet {
 }
 
 /** RAID 4, 5 and 6. What a missing image held is computed when it is read. */
-export function parityVolume(set: ParitySet): Volume {
+export function parityVolume(set: ParitySet, marks?: RegionMarks): Volume {
   const { layout, images, chunk, size } = set
   const dataCount = images.length - layout.parities
   const lost = images.filter(({ missing }) => missing).length
@@ -38,7 +39,13 @@ export function parityVolume(set: ParitySet): Volume {
       if (!image.missing || computed === undefined) return image.lookup(stripe * chunk + inside, length)
       return { kind: 'data', length, storage: computed, hostOffset: offset }
     },
+    write: marks === undefined ? notWritten(set.name) : parityWriter(set, marks),
   }
+}
+
+/** A set that cannot be written, because it is not whole or was opened to be read. */
+function notWritten(name: string): Volume['write'] {
+  return () => Promise.reject(lvmError('IMG_READ_ONLY', `${name} is not open for writing`))
 }
 
 /** The data of a set with images missing, as if they were there. */
@@ -98,7 +105,7 @@ async function compute(
     for (const device of [...present, parity]) addTimes(into, await read(device), 1)
     return
   }
-  const factor = (device: number): number => power(coefficient(layout, device, devices, parity, second))
+  const factor = (device: number): number => coefficient(layout, device, devices, { parity, second })
   if (other === parity) {
     for (const device of present) addTimes(into, await read(device), factor(device))
     addTimes(into, await read(second), 1)
@@ -125,28 +132,32 @@ function scale(bytes: Uint8Array, factor: number): void {
 }
 
 /**
- * The power of the generator that stands before a device's data in the second parity.
+ * What stands before a device's data in the second parity: a power of the generator.
  * Source: Linux drivers/md/raid5.c, raid6_d0 and raid6_idx_to_slot.
  */
-function coefficient(
+export function coefficient(
   layout: RaidLayout,
   device: number,
   devices: number,
-  parity: number,
-  second: number,
+  { parity, second }: Pick<StripePlace, 'parity' | 'second'>,
 ): number {
-  if (layout.byDevice) return device
+  if (layout.byDevice) return power(device)
   let slot = 0
   for (let at = (second + 1) % devices; at !== device; at = (at + 1) % devices) {
     if (at !== parity && at !== second) slot++
   }
-  return slot
+  return power(slot)
 }
 
 /**
  * Copies of the same data: the first that is there is read.
  */
-export function mirrorVolume(name: string, images: readonly Volume[], size: number): Volume {
+export function mirrorVolume(
+  name: string,
+  images: readonly Volume[],
+  size: number,
+  marks?: RegionMarks,
+): Volume {
   const image = images.find(({ missing }) => !missing)
   return {
     size,
@@ -155,6 +166,7 @@ export function mirrorVolume(name: string, images: readonly Volume[], size: numb
       if (image === undefined) throw lvmError('IMG_REFERENCE_MISSING', `${name}: none of its images is there`)
       return image.lookup(offset, maxLength)
     },
+    write: marks === undefined ? notWritten(name) : copiesWriter(images, marks),
   }
 }
 
@@ -168,6 +180,7 @@ export function raid10Volume(
   chunk: number,
   copies: number,
   size: number,
+  marks?: RegionMarks,
 ): Volume {
   const devices = images.length
   const copiesOf = (index: number): { readonly image: Volume; readonly row: number }[] =>
@@ -188,5 +201,6 @@ export function raid10Volume(
       }
       return found.image.lookup(found.row * chunk + inside, Math.min(maxLength, chunk - inside))
     },
+    write: marks === undefined ? notWritten(name) : raid10Writer(chunk, copiesOf, marks),
   }
 }

@@ -2,10 +2,11 @@ import { readU64LE, type Storage, viewOf } from '@img/core'
 import { lvmError } from './errors.js'
 import { SECTOR } from './limits.js'
 import { firstNotBelow } from './search.js'
-import { type Volume, volumeStorage } from './volume.js'
+import { readVolume, type Volume, volumeStorage } from './volume.js'
 
 const magic = 0x70416e53
-const exceptionBytes = 16
+/** Bytes of an entry of a table. */
+export const exceptionBytes = 16
 
 /** Where chunks of a snapshot were copied to: old chunk numbers, ascending, and new ones. */
 interface Exceptions {
@@ -43,17 +44,32 @@ export function snapshotVolume(name: string, origin: Volume, store: Volume, chun
       })
       return loading.then(() => find(offset, maxLength))
     },
+    write: () =>
+      Promise.reject(
+        lvmError('IMG_UNSUPPORTED', `${name} is a snapshot: what is built on it is not written`),
+      ),
   }
 }
 
 async function readExceptions(name: string, volume: Volume, chunk: number): Promise<Exceptions> {
+  const pairs = await readTables(name, await openStore(name, volume, chunk), chunk)
+  const old = Float64Array.from(pairs, ([from]) => from)
+  return { old, copies: Float64Array.from(pairs, ([, copy]) => copy) }
+}
+
+/** The store of a snapshot, with its header checked. @throws {ImageError} IMG_CORRUPT, IMG_UNSUPPORTED. */
+export async function openStore(name: string, volume: Volume, chunk: number): Promise<Storage> {
   const store = volumeStorage(volume, name)
-  try {
-    await checkHeader(name, store, chunk)
-    return await readTables(name, store, chunk)
-  } finally {
-    await store.close()
-  }
+  await checkHeader(name, store, chunk)
+  return store
+}
+
+/** A snapshot whose store ran full: the kernel no longer copies anything to it. */
+export async function isInvalid(volume: Volume): Promise<boolean> {
+  const head = new Uint8Array(8)
+  await readVolume(volume, 0, head)
+  const view = viewOf(head)
+  return view.getUint32(0, true) === magic && view.getUint32(4, true) === 0
 }
 
 async function checkHeader(name: string, store: Storage, chunk: number): Promise<void> {
@@ -87,8 +103,11 @@ async function checkHeader(name: string, store: Storage, chunk: number): Promise
   }
 }
 
-/** A chunk of the table is followed by as many chunks of data as it has entries. The first empty entry ends it. */
-async function readTables(name: string, store: Storage, chunk: number): Promise<Exceptions> {
+/**
+ * All entries, by old chunk. A chunk of the table is followed by as many chunks of data as it has entries. The first empty entry
+ * ends it.
+ */
+export async function readTables(name: string, store: Storage, chunk: number): Promise<[number, number][]> {
   const perTable = chunk / exceptionBytes
   const chunks = Math.floor(store.size / chunk)
   const pairs: [number, number][] = []
@@ -112,12 +131,12 @@ async function readTables(name: string, store: Storage, chunk: number): Promise<
   return sorted(name, pairs)
 }
 
-function sorted(name: string, pairs: [number, number][]): Exceptions {
+function sorted(name: string, pairs: [number, number][]): [number, number][] {
   pairs.sort(([a], [b]) => a - b)
-  const old = Float64Array.from(pairs, ([from]) => from)
-  for (let i = 1; i < old.length; i++) {
-    if (old[i] === old[i - 1])
-      throw lvmError('IMG_CORRUPT', `snapshot ${name}: chunk ${old[i]} was copied twice`)
+  for (let i = 1; i < pairs.length; i++) {
+    const [old] = pairs[i] as [number, number]
+    if (old === pairs[i - 1]?.[0])
+      throw lvmError('IMG_CORRUPT', `snapshot ${name}: chunk ${old} was copied twice`)
   }
-  return { old, copies: Float64Array.from(pairs, ([, copy]) => copy) }
+  return pairs
 }

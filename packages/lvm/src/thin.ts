@@ -1,15 +1,12 @@
-import { readU64LE, type Storage, viewOf } from '@img/core'
+import { readU64LE, type Storage } from '@img/core'
 import { BTree, type Place } from './btree.js'
 import { lvmError } from './errors.js'
-import { SECTOR } from './limits.js'
-import { blockKind, readBlock } from './metadata-block.js'
 import { firstNotBelow } from './search.js'
+import { readThinSuperblock } from './thin-superblock.js'
 import { type Volume, volumeStorage } from './volume.js'
 
-const magic = 27022010
-
 /** Time of a mapping: the low bits of its value; the block is above. Source: dm-thin-metadata.c, pack_block_time. */
-const timeRange: number = 2 ** 24
+export const timeRange: number = 2 ** 24
 
 /** A thin pool: its metadata and its data. */
 export class ThinPool {
@@ -60,6 +57,8 @@ export class ThinPool {
           return this.#run(place, offset, maxLength, origin)
         })
       },
+      write: () =>
+        Promise.reject(lvmError('IMG_UNSUPPORTED', 'what is built on a thin volume is not written')),
     }
   }
 
@@ -104,22 +103,15 @@ export class ThinPool {
   /** Checks the superblock of the metadata, and gives the root of the mappings. */
   async #readSuperblock(): Promise<number> {
     const name = this.#name
-    const bytes = await readBlock(this.#metadata, 0, blockKind.thinSuperblock)
-    const view = viewOf(bytes)
-    if (readU64LE(view, 32) !== magic)
-      throw lvmError('IMG_CORRUPT', `thin pool ${name}: its metadata has no superblock`)
-    const version = view.getUint32(40, true)
-    if (version < 1 || version > 2)
-      throw lvmError('IMG_UNSUPPORTED', `thin pool ${name}: version ${version} is not known`)
-    const chunk = view.getUint32(336, true) * SECTOR
+    const { chunk, needsCheck, mappings } = await readThinSuperblock(this.#metadata, name)
     if (chunk !== this.#chunk) {
       throw lvmError(
         'IMG_CORRUPT',
         `thin pool ${name} has chunks of ${chunk} bytes, the metadata of lvm2 says ${this.#chunk}`,
       )
     }
-    if (view.getUint32(4, true) % 2 === 1) this.#warn(`thin pool ${name} is marked as in need of a check`)
-    return readU64LE(view, 320)
+    if (needsCheck) this.#warn(`thin pool ${name} is marked as in need of a check`)
+    return mappings
   }
 }
 

@@ -1,9 +1,12 @@
 import {
   type ClusterRun,
   checkRange,
+  type IoOptions,
   isPromise,
+  isZero,
   type MaybePromise,
   type Storage,
+  sliceStorage,
   storageFrom,
 } from '@img/core'
 import { lvmError } from './errors.js'
@@ -16,43 +19,65 @@ export interface Volume {
   readonly missing: boolean
   /** One run from `offset`, of 1 to `maxLength` bytes; both are within the volume. */
   lookup(offset: number, maxLength: number): MaybePromise<ClusterRun>
+  /**
+   * Writes bytes, both ends within the volume, wherever they have to go (all copies, parity).
+   * @throws {ImageError} IMG_READ_ONLY, IMG_UNSUPPORTED where this volume is not written in place.
+   */
+  write(offset: number, bytes: Uint8Array, options?: IoOptions): Promise<void>
+  /** Set where writing is nothing but writing to where `lookup` tells. */
+  readonly plain?: true | undefined
 }
 
 /** The bytes of a storage, from its start. */
 export function storageVolume(storage: Storage, size: number): Volume {
+  const truncated = (offset: number): Error =>
+    lvmError(
+      'IMG_TRUNCATED',
+      `it ends at byte ${storage.size}, before data at ${offset}`,
+      storage.label,
+      offset,
+      'the disk is cut short: copy it again from its source',
+    )
   return {
     size,
     missing: false,
+    plain: true,
     lookup(offset, maxLength) {
       const length = Math.min(maxLength, storage.size - offset)
-      if (length <= 0) {
-        throw lvmError(
-          'IMG_TRUNCATED',
-          `it ends at byte ${storage.size}, before data at ${offset}`,
-          storage.label,
-          offset,
-          'the disk is cut short: copy it again from its source',
-        )
-      }
+      if (length <= 0) throw truncated(offset)
       return { kind: 'data', length, storage, hostOffset: offset }
+    },
+    async write(offset, bytes, options) {
+      // A write past the end would make the disk larger.
+      if (offset + bytes.length > storage.size) throw truncated(storage.size)
+      if (storage.write === undefined)
+        throw lvmError('IMG_READ_ONLY', 'it is not open for writing', storage.label)
+      await storage.write(offset, bytes, options)
     },
   }
 }
 
 /** A physical volume that is not there. */
 export function missingVolume(name: string, size: number): Volume {
+  return failing(size, true, () =>
+    lvmError(
+      'IMG_REFERENCE_MISSING',
+      `physical volume ${name} is missing`,
+      undefined,
+      undefined,
+      'name the disk that holds it, as in pv=FILE',
+    ),
+  )
+}
+
+function failing(size: number, missing: boolean, error: () => Error): Volume {
   return {
     size,
-    missing: true,
+    missing,
     lookup() {
-      throw lvmError(
-        'IMG_REFERENCE_MISSING',
-        `physical volume ${name} is missing`,
-        undefined,
-        undefined,
-        'name the disk that holds it, as in pv=FILE',
-      )
+      throw error()
     },
+    write: () => Promise.reject(error()),
   }
 }
 
@@ -64,7 +89,9 @@ export function sliceVolume(volume: Volume, start: number, size: number): Volume
   return {
     size,
     missing: volume.missing,
+    plain: volume.plain,
     lookup: (offset, maxLength) => volume.lookup(start + offset, maxLength),
+    write: (offset, bytes, options) => volume.write(start + offset, bytes, options),
   }
 }
 
@@ -78,45 +105,73 @@ export function joinVolumes(parts: readonly Volume[]): Volume {
     size += part.size
     ends.push(size)
   }
-  return {
+  return split({
     size,
-    missing: parts.some(({ missing }) => missing),
-    lookup(offset, maxLength) {
+    parts,
+    place(offset) {
       const index = ends.findIndex((end) => offset < end)
-      const part = parts[index] as Volume
+      const volume = parts[index] as Volume
       const end = ends[index] as number
-      return part.lookup(offset - (end - part.size), Math.min(maxLength, end - offset))
+      return { volume, at: offset - (end - volume.size), most: end - offset }
     },
-  }
+  })
 }
 
 /** Zeros. Source: lvm2 lib/zero. */
 export function zeroVolume(size: number): Volume {
-  return { size, missing: false, lookup: (_, length) => ({ kind: 'zero', length }) }
+  return {
+    size,
+    missing: false,
+    lookup: (_, length) => ({ kind: 'zero', length }),
+    async write(_, bytes) {
+      if (!isZero(bytes)) throw lvmError('IMG_READ_ONLY', 'a volume of type zero keeps nothing')
+    },
+  }
 }
 
 /** Nothing that could be read. Source: lvm2 lib/error. */
 export function errorVolume(size: number, what: string): Volume {
-  return {
-    size,
-    missing: true,
-    lookup() {
-      throw lvmError('IMG_IO', what)
-    },
-  }
+  return failing(size, true, () => lvmError('IMG_IO', what))
 }
 
 /** Chunks that go round over several volumes. `chunk`: bytes. */
 export function stripedVolume(areas: readonly Volume[], chunk: number): Volume {
   const count = areas.length
-  return {
+  return split({
     size: areas.reduce((sum, area) => sum + area.size, 0),
-    missing: areas.some(({ missing }) => missing),
-    lookup(offset, maxLength) {
+    parts: areas,
+    place(offset) {
       const inside = offset % chunk
       const index = (offset - inside) / chunk
-      const area = areas[index % count] as Volume
-      return area.lookup(Math.floor(index / count) * chunk + inside, Math.min(maxLength, chunk - inside))
+      const volume = areas[index % count] as Volume
+      return { volume, at: Math.floor(index / count) * chunk + inside, most: chunk - inside }
+    },
+  })
+}
+
+/** A volume whose bytes are spread over others, each in one place. */
+function split(spread: {
+  readonly size: number
+  readonly parts: readonly Volume[]
+  /** Where a byte lies, and how many follow there, itself included. */
+  place(offset: number): { readonly volume: Volume; readonly at: number; readonly most: number }
+}): Volume {
+  const { size, parts, place } = spread
+  return {
+    size,
+    missing: parts.some(({ missing }) => missing),
+    plain: parts.every(({ plain }) => plain) ? true : undefined,
+    lookup(offset, maxLength) {
+      const { volume, at, most } = place(offset)
+      return volume.lookup(at, Math.min(maxLength, most))
+    },
+    async write(offset, bytes, options) {
+      for (let done = 0; done < bytes.length; ) {
+        const { volume, at, most } = place(offset + done)
+        const part = bytes.subarray(done, done + most)
+        await volume.write(at, part, options)
+        done += part.length
+      }
     },
   }
 }
@@ -145,4 +200,21 @@ export function volumeStorage(volume: Volume, label: string): Storage {
       return bytes
     },
   })
+}
+
+/** A volume as a storage without a cache, which writes through it. */
+export function volumeView(volume: Volume, label: string): Storage {
+  const view: Storage = {
+    label,
+    size: volume.size,
+    read: (offset, into) => readVolume(volume, offset, into),
+    async write(offset, bytes, options) {
+      checkRange(offset, bytes.length, volume.size)
+      await volume.write(offset, bytes, options)
+    },
+    slice: (offset, length) => sliceStorage(view, offset, length),
+    close: () => Promise.resolve(),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  }
+  return view
 }

@@ -1,0 +1,88 @@
+import { alignDown, alignUp, type IoOptions, readU64LE, viewOf } from '@img/core'
+import { lvmError } from './errors.js'
+import { SECTOR } from './limits.js'
+import type { RegionMarks } from './raid-write.js'
+import { readVolume, type Volume } from './volume.js'
+import type { Disks, Marks } from './write-target.js'
+
+/** Source: Linux drivers/md/dm-log.c (MIRROR_MAGIC, LOG_OFFSET). */
+const magic = 0x4d695272
+const bitsAt = 1024
+
+/**
+ * Marks the regions of a mirror that are being written in its log: the bits of regions whose copies are alike are taken away.
+ * Without a log the kernel makes all copies alike whenever it activates the mirror.
+ * Source: Linux drivers/md/dm-log.c.
+ */
+export class MirrorMarks implements RegionMarks, Marks {
+  readonly #disks: Disks
+  readonly #log: Volume | undefined
+  readonly #region: number
+  readonly #regions: number
+  readonly #marked = new Set<number>()
+  /** The log up to the end of its bits, in whole sectors. */
+  #bytes: Uint8Array | undefined
+
+  /** @param region bytes; @param size bytes of the mirror */
+  constructor(disks: Disks, log: Volume | undefined, region: number, size: number) {
+    this.#disks = disks
+    this.#log = log
+    this.#region = region
+    this.#regions = Math.ceil(size / region)
+    disks.add(this)
+  }
+
+  together(change: () => Promise<unknown>): Promise<void> {
+    return this.#disks.together(change)
+  }
+
+  async before(start: number, end: number, options?: IoOptions): Promise<void> {
+    if (this.#log === undefined) return
+    this.#bytes ??= await this.#load(this.#log)
+    const changed: number[] = []
+    for (let region = Math.floor(start / this.#region); region * this.#region < end; region++) {
+      if (this.#set(region, false)) changed.push(region)
+    }
+    if (changed.length === 0) return
+    for (const region of changed) this.#marked.add(region)
+    await this.#write(changed, options)
+    await this.#disks.flush(options)
+  }
+
+  async clear(options?: IoOptions): Promise<void> {
+    const marked = [...this.#marked]
+    for (const region of marked) this.#set(region, true)
+    await this.#write(marked, options)
+    this.#marked.clear()
+  }
+
+  async #load(log: Volume): Promise<Uint8Array> {
+    const size = alignUp(bitsAt + Math.ceil(this.#regions / 8), SECTOR)
+    const bytes = new Uint8Array(size)
+    if (log.size >= size) await readVolume(log, 0, bytes)
+    const view = viewOf(bytes)
+    if (view.getUint32(0, true) !== magic || readU64LE(view, 8) !== this.#regions) {
+      throw lvmError(
+        'IMG_UNSUPPORTED',
+        'the log of the mirror is damaged, or of another size: it is not written',
+      )
+    }
+    return bytes
+  }
+
+  #set(region: number, clean: boolean): boolean {
+    const bytes = this.#bytes as Uint8Array
+    const at = bitsAt + Math.floor(region / 8)
+    const mask = 1 << (region % 8)
+    const before = bytes[at] as number
+    bytes[at] = clean ? before | mask : before & ~mask
+    return bytes[at] !== before
+  }
+
+  async #write(regions: readonly number[], options?: IoOptions): Promise<void> {
+    const bytes = this.#bytes as Uint8Array
+    for (const at of new Set(regions.map((region) => alignDown(bitsAt + Math.floor(region / 8), SECTOR)))) {
+      await this.#log?.write(at, bytes.subarray(at, at + SECTOR), options)
+    }
+  }
+}

@@ -1,0 +1,95 @@
+import { memoryStorage, openImage, referencesFrom } from '@img/core'
+import { describe, expect, it } from 'vitest'
+import { lvm } from '../src/format.js'
+import { digest, openVolume } from './support/open.js'
+import { scenarios } from './support/scenarios.js'
+
+/** Scenarios whose volumes are not written, with the code of the refusal. */
+const refused: Readonly<Record<string, string>> = {
+  'bad-truncated': 'IMG_TRUNCATED',
+  'missing-pv': 'IMG_REFERENCE_MISSING',
+  'raid5-missing': 'IMG_REFERENCE_MISSING',
+}
+
+/** One scenario of each kind. */
+const kinds =
+  /^(linear-4kn|striped|mirror|raid0|raid1|raid10|raid[56]-layouts|snapshot-.*k|thin-.*|cache-.*|missing-pv|raid5-missing|bad-truncated)$/
+
+function random(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0
+    return state / 2 ** 32
+  }
+}
+
+/** A volume open for writing on these very disks. */
+function openWritable(disks: readonly Uint8Array[], lv: string): ReturnType<typeof openImage> {
+  const [first, ...others] = disks.map((disk) => memoryStorage(disk))
+  const names = others.map((_, at) => `disk${at + 1}`)
+  return openImage(first as NonNullable<typeof first>, {
+    format: lvm,
+    writable: true,
+    references: referencesFrom(Object.fromEntries(names.map((name, at) => [name, others[at] as never]))),
+    options: { lv, ...(names.length > 0 && { pv: names }) },
+  })
+}
+
+describe('writing to volumes of the real lvm2', () => {
+  for (const { name: title, manifest, disks: unpack } of scenarios.filter(({ name }) => kinds.test(name))) {
+    const volumes = manifest.logicalVolumes.filter(
+      ({ visible, container, sha256, segType }) =>
+        (visible || segType === 'snapshot') && container !== true && sha256 !== null,
+    )
+    for (const { name, segType } of volumes) {
+      if (segType === 'zero' || segType.includes('error')) continue
+      it(`${title}: ${name} (${segType})`, async () => {
+        const disks = unpack()
+        const lv = `${manifest.volumeGroup}/${name}`
+        const opening = openWritable(disks, lv)
+        if (refused[title] !== undefined) {
+          const before = disks.map((disk) => disk.slice())
+          expect(
+            await opening.then(
+              () => 'opened',
+              ({ code }) => code,
+            ),
+          ).toBe(refused[title])
+          expect(disks).toEqual(before)
+          return
+        }
+        const image = await opening
+        const { size } = image
+        const expected = new Uint8Array(size)
+        await image.read(0, expected)
+        const next = random(title.length * 31 + name.length)
+        for (let turn = 0; turn < 16; turn++) {
+          const offset = Math.floor(next() * size)
+          const length = Math.min(size - offset, 1 + Math.floor(next() ** 3 * 400_000))
+          const bytes = new Uint8Array(length).fill(1 + Math.floor(next() * 250))
+          if (turn % 5 === 4) {
+            await image.writeZeroes?.(offset, length)
+            bytes.fill(0)
+          } else await image.write?.(offset, bytes)
+          expected.set(bytes, offset)
+          if (turn % 6 === 4) await image.flush?.()
+        }
+        const now = new Uint8Array(size)
+        await image.read(0, now)
+        expect(Buffer.compare(now, expected)).toBe(0)
+        await image.close()
+        await using again = await openVolume(disks, lv)
+        await again.read(0, now)
+        expect(Buffer.compare(now, expected)).toBe(0)
+        if (!/snap|thin|cache/.test(segType) && !title.startsWith('snapshot')) return
+        // Nothing else has changed, and snapshots have what was there.
+        for (const other of manifest.logicalVolumes) {
+          const apart = other.name !== name && (other.visible || other.segType === 'snapshot')
+          if (!apart || other.sha256 === null || other.container === true) continue
+          await using image = await openVolume(disks, `${manifest.volumeGroup}/${other.name}`)
+          expect(await digest(image), other.name).toBe(other.sha256)
+        }
+      })
+    }
+  }
+})
