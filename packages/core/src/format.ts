@@ -12,6 +12,7 @@ import type { AddedReference } from './reference.js'
 import type { SecretSource } from './secret.js'
 import type { SnapshotStore } from './snapshot.js'
 import type { ForwardSink, IoOptions, Storage, WritableStorage } from './storage.js'
+import type { PackContext, ReadStreamOptions, StreamReader, StreamSource } from './streaming.js'
 import type { VolumeStore } from './volumes.js'
 
 /** Bytes that stand at a place in every file of a format. */
@@ -287,50 +288,6 @@ export interface ImageWriter {
   close?(): Promise<void>
 }
 
-/** A disk to be written to a forward-only sink: which clusters hold data is known beforehand. */
-export interface StreamSource {
-  /** Virtual size in bytes. */
-  readonly size: number
-  /** Fills the whole of `into` from guest bytes. */
-  read(offset: number, into: Uint8Array, options?: IoOptions): Promise<void>
-  /**
-   * Ranges that hold data, ascending, not touching, in whole units of `unit` bytes (the last may end at the size).
-   * May be called more than once, with the same answer.
-   */
-  dataRanges(unit: number): AsyncIterable<{ readonly offset: number; readonly length: number }>
-}
-
-/** What `pack` is given beside target, disks and options. */
-export interface PackContext extends CreateContext {
-  /**
-   * Writes a disk front to back in another format, by its name, with values for that format's create options. The same disk and
-   * options give the same bytes.
-   * @throws {ImageError} IMG_PLUGIN_MISSING, IMG_UNSUPPORTED, IMG_BAD_OPTION, …
-   */
-  streamDisk(
-    format: string,
-    sink: ForwardSink,
-    source: StreamSource,
-    options: Readonly<Record<string, unknown>>,
-  ): Promise<void>
-}
-
-/** One piece of a disk read from a pipe: ascending offsets; what is left out is zero. */
-export interface StreamPiece {
-  readonly offset: number
-  readonly bytes: Uint8Array
-}
-
-/** A disk read from a pipe. */
-export interface StreamReader {
-  /** Virtual size in bytes, where it is known before the end. */
-  readonly size?: number | undefined
-  /** What the disk holds, in order. Called once. */
-  pieces(): AsyncIterable<StreamPiece>
-  /** Virtual size in bytes, known once `pieces` has ended. */
-  finalSize(): number
-}
-
 /** Sizes a new image would take, as `qemu-img measure` tells them. */
 export interface Measurement {
   /** Bytes of the file for the data there is. */
@@ -400,7 +357,7 @@ export interface Format {
     context: PackContext,
   ): Promise<void>
   /** Reads a disk from a pipe. */
-  readStream?(input: AsyncIterable<Uint8Array>, options: IoOptions & { label: string }): Promise<StreamReader>
+  readStream?(input: AsyncIterable<Uint8Array>, options: ReadStreamOptions): Promise<StreamReader>
   /** Tells the size of the file that a new image would take, without making it. */
   measure?(spec: MeasureSpec): Promise<Measurement>
   /** Options of `createGroup`. Present with it. */

@@ -8,6 +8,7 @@ export { decompressUnit } from './access/units.js'
 export type { AmendContext, AmendOptions } from './amend.js'
 export type { AddBitmapOptions, BitmapInfo, BitmapStore, DirtyRange } from './bitmap.js'
 export type { BlockDevice, Extent, ExtentOptions, Preallocation, ResizeOptions } from './block.js'
+export { ByteQueue } from './byte-queue.js'
 export {
   alignDown,
   alignUp,
@@ -54,15 +55,11 @@ export {
   type MeasureSpec,
   type OpenContext,
   type OptionsOf,
-  type PackContext,
   type Placement,
   type Probe,
   type ProbeInput,
   preallocations,
   type Reference,
-  type StreamPiece,
-  type StreamReader,
-  type StreamSource,
 } from './format.js'
 export {
   damagedHint,
@@ -96,6 +93,7 @@ export { type MeasureOptions, measure, measureStream } from './jobs/measure.js'
 export { asyncMover, emit, type Piece, type Put, scanStep, splitZeros } from './jobs/mover.js'
 export { type PackOptions, packImages } from './jobs/pack.js'
 export { dataRanges, type Range, type RangeOptions } from './jobs/ranges.js'
+export { type ReadImageStreamOptions, readImageStream } from './jobs/read-stream.js'
 export { type RebaseOptions, type RebaseResult, rebase } from './jobs/rebase.js'
 export { type StreamOptions, streamImage } from './jobs/stream.js'
 export { thin } from './jobs/thin.js'
@@ -137,7 +135,12 @@ export {
   registerFormat,
 } from './registry.js'
 export { noSecret, type SecretSource } from './secret.js'
-export { findSnapshot, type SnapshotInfo, type SnapshotStore } from './snapshot.js'
+export {
+  type CreateSnapshotOptions,
+  findSnapshot,
+  type SnapshotInfo,
+  type SnapshotStore,
+} from './snapshot.js'
 export { type BlobOptions, blobStorage } from './storage/blob.js'
 export type { BlockOptions } from './storage/block-storage.js'
 export { type StorageSource, storageFrom } from './storage/custom.js'
@@ -155,6 +158,13 @@ export {
   type WritableStorage,
   type ZeroOptions,
 } from './storage.js'
+export type {
+  PackContext,
+  ReadStreamOptions,
+  StreamPiece,
+  StreamReader,
+  StreamSource,
+} from './streaming.js'
 export type {
   GrownVolume,
   NewVolume,

@@ -18,6 +18,12 @@ export interface SnapshotInfo {
   readonly virtualSize: number
 }
 
+/** Options of `SnapshotStore.create`. */
+export interface CreateSnapshotOptions extends IoOptions {
+  /** Bytes set aside for what changes from then on, in formats that do that (LVM). Default: the format's. */
+  readonly size?: number | undefined
+}
+
 /**
  * The snapshot abstraction: internal snapshots, LVM snapshots and the like behind one interface.
  * `T` is what opening gives: a driver beneath core, a read-only DiskImage above.
@@ -31,7 +37,7 @@ export interface SnapshotStore<T> {
    */
   open(idOrName: string, options?: IoOptions): Promise<T>
   /** Takes one. */
-  create?(name: string, options?: IoOptions): Promise<SnapshotInfo>
+  create?(name: string, options?: CreateSnapshotOptions): Promise<SnapshotInfo>
   /** Makes the disk what it was. */
   apply?(idOrName: string, options?: IoOptions): Promise<void>
   /** Removes a snapshot and gives back the room that nothing else uses. */

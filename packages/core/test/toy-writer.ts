@@ -6,10 +6,10 @@ import type {
   Measurement,
   MeasureSpec,
   Placement,
-  StreamSource,
 } from '../src/format.js'
 import type { EnumOption, OptionsOf, SizeOption, StringOption } from '../src/index.js'
 import type { ForwardSink, WritableStorage } from '../src/storage.js'
+import type { StreamSource } from '../src/streaming.js'
 import { type ToyEntry, type ToyHeader, toyFile, unallocated } from './toy-file.js'
 
 /** How a toy image is made. */

@@ -1,4 +1,5 @@
 import {
+  ByteQueue,
   type Codec,
   type IoOptions,
   loadCodec,
@@ -7,7 +8,6 @@ import {
   type StreamReader,
   viewOf,
 } from '@img/core'
-import { ByteQueue } from './byte-queue.js'
 import { corrupt, truncated, unsupported } from './errors.js'
 import { decodeEntries } from './grain-tables.js'
 import { SECTOR } from './limits.js'

@@ -1,5 +1,5 @@
 import type { BlockDevice } from '../block.js'
-import type { StreamSource } from '../format.js'
+import type { StreamSource } from '../streaming.js'
 import { dataRanges, type Range, UnitSet } from './ranges.js'
 import type { JobOptions } from './types.js'
 
