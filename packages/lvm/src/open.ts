@@ -15,6 +15,7 @@ import { describeGroup } from './info.js'
 import { snapshotLinks } from './logical-volumes.js'
 import { OpenVolume } from './open-volume.js'
 import { findPhysicalVolumes, readGroup } from './scan.js'
+import { snapshotStore } from './snapshots.js'
 import { randomFrom } from './uuid.js'
 import type { LogicalVolume, VolumeGroup } from './volume-group.js'
 import { volumeStore } from './volume-store.js'
@@ -144,6 +145,7 @@ async function driverOf(
   const store = volumeStore({
     session,
     random,
+    context,
     changed: () => volume?.forget(),
   })
   return {
@@ -157,6 +159,12 @@ async function driverOf(
       lookup,
       ...(context.writable && volume !== undefined && writing(volume, group, unwritable)),
     },
+    ...(chosen !== undefined && {
+      snapshots: flushedFirst(
+        snapshotStore({ session, random, context, origin: chosen, changed: () => volume?.forget() }),
+        async (options) => volume?.flush(options),
+      ),
+    }),
     volumes: flushedFirst(store, async (options) => volume?.flush(options)),
     close: async () => volume?.close(),
     ...(unreadable && { unreadable }),

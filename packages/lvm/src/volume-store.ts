@@ -1,4 +1,4 @@
-import type { IoOptions, NewVolume, TagChange, VolumeInfo, VolumeStore } from '@img/core'
+import type { IoOptions, NewVolume, OpenContext, TagChange, VolumeInfo, VolumeStore } from '@img/core'
 import { lvmError } from './errors.js'
 import { allocateExtents } from './extents.js'
 import { type EditableSection, section } from './group-editor.js'
@@ -20,6 +20,7 @@ const defaultStripeSize = 65536
 export interface StoreParts {
   readonly session: GroupSession
   readonly random: Random
+  readonly context: OpenContext
   /** Called after every change, before its promise resolves. */
   changed(): void
 }
@@ -114,6 +115,14 @@ export function volumeStore(parts: StoreParts): VolumeStore {
         (editor) => (name === undefined ? editor.editGroup(edit) : editor.editVolume(name, edit)),
         options,
       )
+    },
+    async merge(name, options) {
+      const link = snapshotLinks(session.group).get(name)
+      if (link === undefined) throw lvmError('IMG_NOT_FOUND', `there is no snapshot ${name}`)
+      const { snapshotStore } = await import('./snapshots.js')
+      const snapshots = snapshotStore({ ...parts, origin: link.origin })
+      await snapshots.apply?.(name, options)
+      await snapshots.delete?.(name, options)
     },
     async grow(options) {
       const { growVolumes } = await import('./grow.js')

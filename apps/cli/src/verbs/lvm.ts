@@ -9,7 +9,9 @@ import { secretsOf } from '../secrets/index.js'
 import { humanSize, sizeArgument } from '../sizes.js'
 import {
   collect,
+  defineDryRun,
   defineSource,
+  dryRunOf,
   type Invocation,
   type Options,
   outputOption,
@@ -44,7 +46,7 @@ Examples:
 /** `img lvm`: the volumes of a group on disks, without root. */
 export const lvm: Verb = {
   define(command: Command) {
-    defineSource(command)
+    defineDryRun(defineSource(command))
       .usage('ACTION [options] FILE [NAME] [SIZE|NEW]')
       .option('-f, --format <format>', 'format of the content of the disk (default: lvm)')
       .option('--segments', 'with list: also where each volume lies, and the hidden ones')
@@ -85,6 +87,7 @@ export const lvm: Verb = {
     const output = outputOption(options)
     const [name] = rest
     const wanted = name === undefined ? undefined : splitVolume(name)
+    const dryRun = await dryRunOf(options)
     const opened = await openGroup(
       filename,
       {
@@ -93,6 +96,7 @@ export const lvm: Verb = {
         forceShare: options.forceShare === true,
         group: wanted?.group,
         writable: action.change !== undefined,
+        dryRun,
         inspect: action.change === undefined,
         secret: await secretsOf(options, context.warn),
       },
@@ -107,7 +111,10 @@ export const lvm: Verb = {
           options,
           context,
         })
-        if (options.quiet !== true) printOut(`${said}\n`)
+        if (options.quiet !== true) {
+          if (dryRun === undefined) printOut(`${said}\n`)
+          else dryRun.print(`Would be done: ${said}`)
+        }
       }
     } finally {
       await opened.image.close()

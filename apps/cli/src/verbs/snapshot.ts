@@ -7,6 +7,7 @@ import { snapshotHeader, snapshotJson, snapshotRow } from '../output/info.js'
 import { qemuJson } from '../output/json.js'
 import { printOut } from '../output/write.js'
 import { secretsOf } from '../secrets/index.js'
+import { sizeArgument } from '../sizes.js'
 import {
   defineDryRun,
   defineSource,
@@ -23,6 +24,7 @@ Examples:
   img snapshot -l disk.qcow2
   img snapshot -a before-update disk.qcow2
   img snapshot -d before-update disk.qcow2
+  img snapshot -c before-update --size 2G -f lvm --open lv=vg0/root disk.raw
 `
 
 const actions = ['l', 'a', 'c', 'd'] as const
@@ -36,9 +38,14 @@ export const snapshot: Verb = {
   define(command: Command) {
     defineDryRun(defineSource(command))
       .usage('[options] [-l | -a SNAPSHOT | -c SNAPSHOT | -d SNAPSHOT] FILE')
+      .option('-f <format>', 'format of the image; found by itself where left out')
       .option('-l', 'list the snapshots')
       .option('-a <snapshot>', 'apply: make the disk what it was; its present content is lost')
       .option('-c <snapshot>', 'create')
+      .option(
+        '--size <size>',
+        'with -c, of LVM: room for what changes from then on (default: enough for all)',
+      )
       .option('-d <snapshot>', 'delete')
       .option('--output <how>', 'with -l: human or json')
       .option('-q, --quiet', 'print nothing but errors')
@@ -55,10 +62,12 @@ export const snapshot: Verb = {
     const [action] = chosen
     const writable = action !== undefined && action !== 'l'
     const signal = context.signal()
+    const size = options.size === undefined ? undefined : sizeArgument('snapshot size', String(options.size))
     const dryRun = await dryRunOf(options)
     const image = await openNamed(
       filename,
       {
+        format: options.f as string | undefined,
         ...sourceArguments(options),
         forceShare: options.forceShare === true,
         writable,
@@ -75,7 +84,7 @@ export const snapshot: Verb = {
       if (action === 'l') await list(image, output)
       else if (action !== undefined) {
         const name = options[action] as string
-        await change(image, action, name, signal)
+        await change(image, action, name, { signal, size })
         const done = { a: 'applied', c: 'created', d: 'deleted' }[action]
         if (options.quiet !== true) dryRun?.print(`Snapshot '${name}' would be ${done}.`)
       }
@@ -97,15 +106,16 @@ async function change(
   image: DiskImage,
   action: Exclude<Action, 'l'>,
   name: string,
-  signal: AbortSignal,
+  options: { readonly signal: AbortSignal; readonly size: number | undefined },
 ): Promise<void> {
+  const { signal } = options
   const verb = { a: 'apply', c: 'create', d: 'delete' }[action]
   const lead = `Could not ${verb} snapshot '${name}': `
   const { snapshots } = image
   try {
     if (action === 'c') {
       if (snapshots?.create === undefined) throw new Failure(`${lead}-95 (Operation not supported)`)
-      await snapshots.create(cut(name), { signal })
+      await snapshots.create(cut(name), options)
     } else if (action === 'a') {
       if (snapshots?.apply === undefined) throw new Failure(`${lead}Block driver does not support snapshots`)
       await snapshots.apply(
