@@ -45,7 +45,7 @@ async function checkTarball(dir, tarball) {
   const name = basename(dir)
   assert(files.includes('package/LICENSE'), `${name}: no LICENSE in the tarball`)
   const stray = files.find(
-    (file) => !/^package\/(dist|src|templates)\/|^package\/[^/]+$/.test(file) || /tsbuildinfo/.test(file),
+    (file) => !/^package\/(dist|man|src|templates)\/|^package\/[^/]+$/.test(file) || /tsbuildinfo/.test(file),
   )
   assert(!stray, `${name}: ${stray} does not belong in the tarball`)
 

@@ -10,8 +10,9 @@ import { humanSize } from '../sizes.js'
 import { defineDryRun, defineSource, dryRunOf, type Invocation, sourceArguments, type Verb } from '../verb.js'
 
 const examples = `
-Example:
+Examples:
   img compact disk.qcow2
+  img compact --dry-run disk.qcow2
 `
 
 /** `img compact`: makes the file of an image as small as it can be in place. */

@@ -128,4 +128,10 @@ export const verbs: readonly LazyVerb[] = [
     hidden: true,
     load: async () => (await import('./complete.js')).complete,
   },
+  {
+    name: '__reference',
+    summary: 'all help texts as one page',
+    hidden: true,
+    load: async () => (await import('./reference.js')).reference,
+  },
 ]
