@@ -8,6 +8,7 @@ import { assertSame, hasQemu, run } from '@tooling/test-disks/qemu'
 import { FileStorage, MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { qcow } from '../src/format.js'
+import { serialiseHeader } from '../src/header.js'
 import { open, registry } from './support/disks.js'
 
 const MB = 1024 * 1024
@@ -57,13 +58,31 @@ async function make(path: string, bytes: Uint8Array, compress: boolean): Promise
   await target.close()
 }
 
+/** An empty image with clusters and tables of sizes that no tool makes. */
+async function makeEmpty(path: string, clusterBits: number, l2Bits: number): Promise<void> {
+  const l1Size = Math.ceil(size / 2 ** (clusterBits + l2Bits))
+  const header = { storedSize: size, size, clusterBits, clusterSize: 2 ** clusterBits, l2Bits }
+  const bytes = new Uint8Array(48 + l1Size * 8)
+  bytes.set(serialiseHeader({ ...header, backing: undefined, cryptMethod: 0, l1Offset: 48, l1Size }))
+  writeFileSync(path, bytes)
+}
+
+const cases = [
+  { title: '', compress: false },
+  { title: ', compressed at first', compress: true },
+  { title: ' (smallest clusters and tables)', sizes: [9, 6] },
+  { title: ' (smallest clusters, largest tables)', sizes: [9, 13] },
+  { title: ' (largest clusters, smallest tables)', sizes: [16, 6] },
+  { title: ' (largest clusters and tables)', sizes: [16, 13] },
+] as const
+
 describe.skipIf(!hasQemu)('side by side with QEMU (skipped without it)', () => {
-  for (const compress of [false, true]) {
-    it(`written by turns with qemu-io${compress ? ', compressed at first' : ''}: both see the same`, async () => {
+  for (const { title, ...how } of cases) {
+    it(`written by turns with qemu-io${title}: both see the same`, async () => {
       const next = random(Number(process.env.IMG_TEST_SEED ?? 42))
       const dir = mkdtempSync(join(tmpdir(), 'qcow-write-'))
       const path = join(dir, 'disk.qcow')
-      const model = pattern(7)
+      const model = 'sizes' in how ? new Uint8Array(size) : pattern(7)
       const check = async (): Promise<void> => {
         await using image = await open(new FileStorage(path, { flags: 'r' }))
         expect(Buffer.compare(await content(image), model)).toBe(0)
@@ -72,9 +91,11 @@ describe.skipIf(!hasQemu)('side by side with QEMU (skipped without it)', () => {
         assertSame('qcow', join(dir, 'model.raw'), path)
       }
       try {
-        await make(path, model, compress)
+        if ('sizes' in how) await makeEmpty(path, how.sizes[0], how.sizes[1])
+        else await make(path, model, how.compress)
         await check()
-        for (let round = 0; round < 5; round++) {
+        const rounds = 'sizes' in how ? 2 : 5
+        for (let round = 0; round < rounds; round++) {
           const image = await open(new FileStorage(path, { flags: 'r+' }), { writable: true })
           for (let i = 0; i < 12; i++) {
             const offset = Math.floor(next() * size)
@@ -85,10 +106,11 @@ describe.skipIf(!hasQemu)('side by side with QEMU (skipped without it)', () => {
             else await image.writeZeroes?.(offset, length)
             model.fill(pick < 0.6 ? value : 0, offset, offset + length)
           }
-          const start = Math.floor(next() * 1000) * 4096
-          model.fill(round + 1, start, start + 64 * 4096)
-          await image.writeCompressed?.(start, model.slice(start, start + 64 * 4096))
-          if (round === 3) await image.compact?.()
+          // Whole clusters, however large they are.
+          const start = Math.floor(next() * 70) * 65536
+          model.fill(round + 1, start, start + 4 * 65536)
+          await image.writeCompressed?.(start, model.slice(start, start + 4 * 65536))
+          if (round === rounds - 2) await image.compact?.()
           await image.close()
           await check()
           for (let i = 0; i < 3; i++) {
