@@ -21,6 +21,8 @@ export interface RunOptions {
   readonly cwd?: string
   readonly input?: Uint8Array
   readonly env?: Readonly<Record<string, string>>
+  /** Milliseconds after which it is killed. */
+  readonly timeout?: number
   /** Given the process once it runs. */
   readonly onStart?: (child: ChildProcess) => void
 }
@@ -49,12 +51,13 @@ export function runProgram(
 async function collect(
   program: string,
   args: readonly string[],
-  { cwd, input, env, onStart }: RunOptions,
+  { cwd, input, env, timeout, onStart }: RunOptions,
 ): Promise<{ code: number | null; stdout: Buffer; stderr: Buffer }> {
   const child = spawn(program, args, {
     cwd,
     env: { ...cleanEnvironment(), ...env },
     stdio: ['pipe', 'pipe', 'pipe'],
+    timeout,
   })
   const out: Buffer[] = []
   const err: Buffer[] = []

@@ -81,12 +81,19 @@ export const fixtures: readonly Fixture[] = manifest.images.filter(
   ({ format, secrets }) => (format === 'raw' || format === 'qcow2') && secrets === undefined,
 )
 
+/** All entries, whatever their format. */
+export const allFixtures: readonly Fixture[] = manifest.images
+
 /** The recorded command lines. */
 export const behaviours: readonly Behaviour[] = read<{ runs: readonly Behaviour[] }>('behaviours.json', {
   runs: [],
 }).runs
 
 const step = 4096
+
+function isGzip(bytes: Uint8Array): boolean {
+  return bytes[0] === 0x1f && bytes[1] === 0x8b
+}
 
 /** Unpacks an entry's files into a directory, zeros as holes. */
 export function unpack({ files }: Fixture, directory: string): void {
@@ -95,7 +102,7 @@ export function unpack({ files }: Fixture, directory: string): void {
     if (existsSync(path)) continue
     const { stored } = manifest.files[name] ?? { stored: name }
     const packed = readFileSync(join(collection ?? '', stored))
-    const bytes = stored.endsWith('.gz') ? gunzipSync(packed) : packed
+    const bytes = isGzip(packed) ? gunzipSync(packed) : packed
     mkdirSync(dirname(path), { recursive: true })
     const fd = openSync(path, 'wx')
     for (let at = 0; at < bytes.length; at += step) {
