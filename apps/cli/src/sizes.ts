@@ -11,7 +11,7 @@ const suffixNames = 'kilobytes, megabytes, gigabytes, terabytes, petabytes and e
 export function sizeArgument(what: string, text: string): number {
   const size = parseSize(text.replace(/^\s*\+?/, ''))
   if (size !== undefined) return size
-  if (/^\s*[+-]?(0x[\da-f]+|\d+(\.\d*)?[kmgtpe]|\d+(\.0*)?b?)$/i.test(text)) {
+  if (/^\s*\+?(0x[\da-f]+|\d+(\.\d*)?[kmgtpe]|\d+(\.0*)?b?)$/i.test(text)) {
     throw new Failure(`Invalid ${what} specified. Must be between 0 and ${Number.MAX_SAFE_INTEGER}.`)
   }
   throw new Failure(`Invalid ${what} specified. ${suffixHelp}`, { more: [suffixNames] })

@@ -15,6 +15,7 @@ describe('resize', () => {
     [['2M'], 2 * mebibyte],
     [['+1M'], 2 * mebibyte],
     [['+1000'], mebibyte + 1000],
+    [[' +2M'], 2 * mebibyte],
     [['+0'], mebibyte],
     [['--shrink', '512k'], mebibyte / 2],
     [['--shrink', '-1k'], mebibyte - 1024],

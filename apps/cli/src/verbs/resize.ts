@@ -123,7 +123,8 @@ function growRequest({ partition, lvm, lv }: Options): GrowRequest | undefined {
 
 function parseResize(text: string): { readonly relative: boolean; readonly bytes: number } {
   const sign = text.startsWith('+') ? 1 : text.startsWith('-') ? -1 : 0
-  const bytes = parseSize(sign === 0 ? text : text.slice(1))
+  // As strtol: blanks and a plus may stand before the number.
+  const bytes = parseSize((sign === 0 ? text : text.slice(1)).replace(/^\s*\+?/, ''))
   if (bytes === undefined) throw sizeFailure('size')
   return { relative: sign !== 0, bytes: sign < 0 ? -bytes : bytes }
 }

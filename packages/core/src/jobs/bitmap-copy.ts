@@ -128,7 +128,7 @@ function assertSameSize(source: BitmapImage, target: BitmapImage): void {
   if (source.size === target.size) return
   throw new ImageError(
     'IMG_BAD_OPTION',
-    `Bitmaps are of different sizes (destination size is ${target.size} and source size is ${source.size}) ` +
+    `Bitmaps are of different sizes (destination size is ${target.size}, source size is ${source.size}) ` +
       "and can't be merged",
     { format: target.format.name, source: target.storage.label },
   )
