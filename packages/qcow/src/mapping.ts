@@ -25,7 +25,10 @@ export class QcowMap implements ClusterMap {
     const table = this.#tables.table(index, options)
     return whenReady(table, (found) => {
       if (found !== undefined) return this.#inTable(found, cluster % entries, offset, maxLength)
-      const end = (index + 1) * entries * this.clusterSize
+      const span = entries * this.clusterSize
+      const { l1 } = this.#tables
+      let end = (index + 1) * span
+      for (let next = index + 1; end < offset + maxLength && l1[next] === 0; next++) end += span
       return { kind: 'unallocated', length: Math.min(maxLength, end - offset) }
     })
   }
