@@ -8,7 +8,7 @@ import { MetadataMap } from './check-metadata.js'
 import { checkRefcountBlocks, compareRefcounts, DiskRefcounts } from './check-refcounts.js'
 import { MAX_CHECKED_CLUSTERS, References } from './check-references.js'
 import { type CheckReport, CheckStopped } from './check-report.js'
-import { type CheckedSnapshots, checkSnapshotTable } from './check-snapshots.js'
+import { type CheckedSnapshots, checkSnapshotTable, shownL1 } from './check-snapshots.js'
 import { COPIED_HIGH, L1_RESERVED_HIGH, OFFSET_HIGH, OFFSET_LOW } from './entries.js'
 import { encryptionExtension } from './extensions.js'
 import type { Header } from './header.js'
@@ -40,7 +40,7 @@ export async function runCheck(
 ): Promise<Header> {
   const size = alignDown(header.size, SECTOR)
   const storage = repairs?.all === true ? repairs.storage : undefined
-  const snapshots = await checkSnapshotTable(file, header, size, report, storage)
+  const snapshots = await checkSnapshotTable(file, header, report, storage)
   const run = new Run(file, { ...header, nbSnapshots: snapshots.list.length }, snapshots, report, repairs, io)
   await run.check(size)
   if (storage === undefined || snapshots.broken === 0) {
@@ -143,11 +143,12 @@ class Run {
     if (external && this.#snapshots.list.length > 0) {
       report.corruption(`ERROR ${this.#snapshots.list.length} snapshots in image with data file`)
     }
-    for (const { id, name, l1Offset, l1Low, l1Shown, l1Size } of this.#snapshots.list) {
+    for (const snapshot of this.#snapshots.list) {
+      const { id, name, l1Offset, l1Low, l1Size } = snapshot
       const what = `ERROR snapshot ${id} (${name})`
       if (l1Low % this.#clusterSize !== 0) {
         const problem = 'L1 table is not cluster aligned; snapshot table entry corrupted'
-        report.corruption(`${what} l1_offset=0x${l1Shown}: ${problem}`)
+        report.corruption(`${what} l1_offset=0x${shownL1(snapshot)}: ${problem}`)
       } else if (l1Size * 8 > MAX_L1_BYTES) {
         const problem = 'L1 table is too large; snapshot table entry corrupted'
         report.corruption(`${what} l1_size=0x${l1Size.toString(16)}: ${problem}`)

@@ -15,13 +15,12 @@ const NEEDED_EXTRA_BYTES = 16
 export interface CheckedSnapshot {
   readonly id: string
   readonly name: string
-  /** Hexadecimal digits of the byte offset of its L1 table, and the offset; beyond 2^53 without its last digits. */
-  readonly l1Shown: string
+  /** Byte offset of its L1 table; beyond 2^53 without its last digits. */
   readonly l1Offset: number
   /** Bits of that offset below 2^32. */
   readonly l1Low: number
   readonly l1Size: number
-  /** The fixed part and the extra data that is kept. */
+  /** The fixed part and the extra data that is kept, which may be less than is known today. */
   readonly fixed: Uint8Array
   readonly extra: Uint8Array
   readonly idBytes: Uint8Array
@@ -46,7 +45,6 @@ export interface CheckedSnapshots {
 export async function checkSnapshotTable(
   file: CheckedFile,
   header: Header,
-  size: number,
   report: CheckReport,
   storage: WritableStorage | undefined,
 ): Promise<CheckedSnapshots> {
@@ -101,7 +99,7 @@ export async function checkSnapshotTable(
     report.counts.corruptionsFixed += dropped
   }
   if (header.version === 3) broken += incomplete(list, report, storage !== undefined)
-  return { offset, length, list: list.map((entry) => complete(entry, size)), broken }
+  return { offset, length, list, broken }
 }
 
 function incomplete(list: readonly CheckedSnapshot[], report: CheckReport, repair: boolean): number {
@@ -156,14 +154,11 @@ class EntryReader {
     this.at = place + FIXED_BYTES + extraBytes
     const idBytes = await this.#take(view.getUint16(12))
     const nameBytes = await this.#take(view.getUint16(14))
-    const high = view.getUint32(0)
     const low = view.getUint32(4)
-    const l1Shown = (BigInt(high) * BigInt(TWO32) + BigInt(low)).toString(16)
     return {
       id: text(idBytes),
       name: text(nameBytes),
-      l1Shown,
-      l1Offset: high * TWO32 + low,
+      l1Offset: view.getUint32(0) * TWO32 + low,
       l1Low: low,
       l1Size: view.getUint32(8),
       fixed,
@@ -174,7 +169,7 @@ class EntryReader {
     }
   }
 
-  /** The next bytes, a copy. Reads ahead: tables are read entry by entry. */
+  /** The next bytes, which nobody may change. Reads ahead: tables are read entry by entry. */
   async #take(length: number): Promise<Uint8Array> {
     const end = this.at + length
     if (this.at < this.#start || end > this.#start + this.#window.length) {
@@ -182,31 +177,42 @@ class EntryReader {
       this.#start = this.at
       await this.#file.read(this.at, this.#window)
     }
-    const bytes = this.#window.slice(this.at - this.#start, end - this.#start)
+    const bytes = this.#window.subarray(this.at - this.#start, end - this.#start)
     this.at = end
     return bytes
   }
 }
 
+const decoder = new TextDecoder()
+
 /** A name as C shows it: up to the first NUL. */
 function text(bytes: Uint8Array): string {
   const end = bytes.indexOf(0)
-  return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end))
+  return decoder.decode(end < 0 ? bytes : bytes.subarray(0, end))
 }
 
-/** An entry with all the extra data that is known today. */
-function complete(entry: ReadEntry, size: number): CheckedSnapshot {
-  const extra = new Uint8Array(Math.max(KNOWN_EXTRA_BYTES, entry.extra.length))
-  extra.set(entry.extra)
-  const view = viewOf(extra)
-  if (entry.extra.length < 8) writeU64BE(view, 0, viewOf(entry.fixed).getUint32(32))
-  if (entry.extra.length < 16) writeU64BE(view, 8, size)
-  if (entry.extra.length < 24) extra.fill(0xff, 16, 24)
-  return { ...entry, extra }
+/** Hexadecimal digits of the byte offset of a snapshot's L1 table. */
+export function shownL1({ fixed }: CheckedSnapshot): string {
+  const view = viewOf(fixed)
+  return (BigInt(view.getUint32(0)) * BigInt(TWO32) + BigInt(view.getUint32(4))).toString(16)
 }
 
-/** An entry as it is to stand in a new table, padded to a multiple of 8 bytes. */
-export function snapshotBytes({ fixed, extra, idBytes, nameBytes }: CheckedSnapshot): Uint8Array {
+/** The extra data of an entry, with all that is known today. */
+function wholeExtra({ fixed, extra }: CheckedSnapshot, size: number): Uint8Array {
+  if (extra.length >= KNOWN_EXTRA_BYTES) return extra
+  const whole = new Uint8Array(KNOWN_EXTRA_BYTES)
+  whole.set(extra)
+  const view = viewOf(whole)
+  if (extra.length < 8) writeU64BE(view, 0, viewOf(fixed).getUint32(32))
+  if (extra.length < 16) writeU64BE(view, 8, size)
+  whole.fill(0xff, 16)
+  return whole
+}
+
+/** An entry as it is to stand in a new table of a disk of `size` bytes, padded to a multiple of 8 bytes. */
+export function snapshotBytes(entry: CheckedSnapshot, size: number): Uint8Array {
+  const { fixed, idBytes, nameBytes } = entry
+  const extra = wholeExtra(entry, size)
   const bytes = new Uint8Array(alignUp(FIXED_BYTES + extra.length + idBytes.length + nameBytes.length, 8))
   bytes.set(fixed)
   viewOf(bytes).setUint32(36, extra.length)

@@ -1,7 +1,8 @@
-import { type IoOptions, viewOf, type WritableStorage, writeU64BE } from '@img/core'
+import { alignDown, type IoOptions, viewOf, type WritableStorage, writeU64BE } from '@img/core'
 import { ClusterAllocator } from './allocate.js'
 import { type CheckedSnapshots, snapshotBytes } from './check-snapshots.js'
 import type { Header } from './header.js'
+import { SECTOR } from './limits.js'
 import { RefcountStore } from './refcount-store.js'
 import { WriteGuard } from './write-guard.js'
 
@@ -24,18 +25,13 @@ export async function rewriteSnapshotTable(
   const guard = new WriteGuard(clusterSize, storage.label)
   const bits = 2 ** header.refcountOrder
   const allocator = new ClusterAllocator(refcounts, guard, clusterSize, bits, storage.label)
-  const entries = snapshots.list.map(snapshotBytes)
-  const length = entries.reduce((sum, entry) => sum + entry.length, 0)
+  const table = tableBytes(snapshots, alignDown(header.size, SECTOR))
   let offset = 0
-  if (length > 0) {
-    const count = Math.ceil(length / clusterSize)
+  if (table.length > 0) {
+    const count = Math.ceil(table.length / clusterSize)
     offset = await allocator.takeAll(count)
     const bytes = new Uint8Array(count * clusterSize)
-    let at = 0
-    for (const entry of entries) {
-      bytes.set(entry, at)
-      at += entry.length
-    }
+    bytes.set(table)
     await storage.write(offset, bytes, io)
   }
   await refcounts.writeBlocks(io)
@@ -43,7 +39,7 @@ export async function rewriteSnapshotTable(
   let now = header
   if (refcounts.tableDirty) now = await writeRefcountTable(storage, now, refcounts, io)
   const patch = new Uint8Array(12)
-  viewOf(patch).setUint32(0, entries.length)
+  viewOf(patch).setUint32(0, snapshots.list.length)
   writeU64BE(viewOf(patch), 4, offset)
   await storage.write(60, patch, io)
   await storage.flush(io)
@@ -52,7 +48,20 @@ export async function rewriteSnapshotTable(
     await allocator.applyFrees()
   }
   await refcounts.writeBlocks(io)
-  return { ...now, nbSnapshots: entries.length, snapshotsOffset: offset }
+  return { ...now, nbSnapshots: snapshots.list.length, snapshotsOffset: offset }
+}
+
+function tableBytes({ list }: CheckedSnapshots, size: number): Uint8Array {
+  // Not kept one by one: there may be 65536.
+  const length = list.reduce((sum, entry) => sum + snapshotBytes(entry, size).length, 0)
+  const table = new Uint8Array(length)
+  let at = 0
+  for (const entry of list) {
+    const bytes = snapshotBytes(entry, size)
+    table.set(bytes, at)
+    at += bytes.length
+  }
+  return table
 }
 
 async function writeRefcountTable(
