@@ -1,4 +1,13 @@
-import { alignDown, divideUp, type IoOptions, readU64BE, type Storage, viewOf, writeU64BE } from '@img/core'
+import {
+  alignDown,
+  divideUp,
+  type ImageError,
+  type IoOptions,
+  readU64BE,
+  type Storage,
+  viewOf,
+  writeU64BE,
+} from '@img/core'
 import { corrupt, qcowError, truncated } from './errors.js'
 
 /** `QFI` and 0xfb, which qcow2 has, too. */
@@ -55,18 +64,20 @@ export async function readHeader(storage: Storage, options: IoOptions = {}): Pro
   const l2Bits = bytes[33] as number
   const cryptMethod = view.getUint32(36)
   if (clusterBits < 9 || clusterBits > 16) {
-    throw corrupt(`clusters of 2^${clusterBits} bytes: 512 to 64k are known`, label, 32)
+    throw corrupt('Cluster size must be between 512 and 64k', label, 32)
   }
   if (l2Bits < 6 || l2Bits > 13) {
-    throw corrupt(`L2 tables of 2^${l2Bits} entries: 512 bytes to 64k are known`, label, 33)
+    throw corrupt('L2 table size must be between 512 and 64k', label, 33)
   }
-  if (cryptMethod > CryptMethod.aes) throw corrupt(`encryption method ${cryptMethod}`, label, 36)
+  if (cryptMethod > CryptMethod.aes) throw corrupt('invalid encryption method in qcow header', label, 36)
+  const tooLarge = (): ImageError => qcowError('IMG_UNSUPPORTED_SIZE', 'Image too large', label, 24)
+  if (view.getUint32(24) > 0x1f_ffff) throw tooLarge()
   const storedSize = readU64BE(view, 24)
-  if (storedSize < 2) throw corrupt('image size is too small (must be at least 2 bytes)', label, 24)
+  if (storedSize < 2) throw corrupt('Image size is too small (must be at least 2 bytes)', label, 24)
   const l1Size = l1Entries(storedSize, clusterBits, l2Bits)
   const l1Offset = readU64BE(view, 40)
   if (l1Size * 8 > MAX_L1_BYTES) {
-    throw qcowError('IMG_UNSUPPORTED_SIZE', `a disk of ${storedSize} bytes is too large`, label, 24)
+    throw tooLarge()
   }
   if (l1Offset < HEADER_BYTES || l1Offset % 8 !== 0) throw corrupt(`L1 table at ${l1Offset}`, label, 40)
   if (l1Offset + l1Size * 8 > storage.size) {
@@ -94,7 +105,7 @@ async function readBacking(
   const { label } = storage
   if (offset === 0) return undefined
   if (length > MAX_NAME_BYTES) {
-    throw corrupt(`backing file name of ${length} bytes: at most ${MAX_NAME_BYTES}`, label, 16)
+    throw corrupt('Backing file name too long', label, 16)
   }
   if (offset + length > storage.size) {
     throw truncated('the backing file name ends past the end of the file', label, offset)

@@ -157,7 +157,7 @@ export function parseHeader(bytes: Uint8Array, source: string): Header {
   const version = view.getUint32(68, true)
   if (version !== 1 && version !== 0x10001) {
     const name = `${Math.floor(version / 65536)}.${version % 65536}`
-    throw vdiError('IMG_UNSUPPORTED', `header version ${name} (0.1 and 1.1 are known)`, source, 68)
+    throw vdiError('IMG_UNSUPPORTED', `unsupported VDI image (version ${name})`, source, 68)
   }
   const old = version === 1
   const at = old ? fields0 : fields1
@@ -169,7 +169,8 @@ export function parseHeader(bytes: Uint8Array, source: string): Header {
   const plus = !old && headerSize >= HEADER1_PLUS_SIZE
   const geometryAt = plus ? LCHS_GEOMETRY : at.geometry
   const sector = view.getUint32(geometryAt + 12, true)
-  if (sector !== SECTOR) throw corrupt(`sectors of ${sector} bytes`, source, geometryAt + 12)
+  if (sector !== SECTOR)
+    throw corrupt(`unsupported VDI image (sector size ${sector} is not ${SECTOR})`, source, geometryAt + 12)
   const blocks = view.getUint32(at.blocks, true)
   const header: Header = {
     version,
@@ -205,7 +206,7 @@ function checkHeader(header: Header, at: Fields, source: string): void {
     throw vdiError('IMG_UNSUPPORTED', `image type ${type}`, source, at.type)
   }
   if (!isPowerOfTwo(blockSize) || blockSize < MIN_BLOCK_SIZE || blockSize > MAX_BLOCK_SIZE) {
-    throw corrupt(`blocks of ${blockSize} bytes`, source, at.blockSize)
+    throw corrupt(`unsupported VDI image (block size ${blockSize})`, source, at.blockSize)
   }
   if (blockExtra !== 0 && (!isPowerOfTwo(blockExtra) || blockExtra > MAX_BLOCK_SIZE)) {
     throw corrupt(`${blockExtra} extra bytes a block`, source, 380)
@@ -213,7 +214,7 @@ function checkHeader(header: Header, at: Fields, source: string): void {
   if (blocks > MAX_BLOCKS) {
     throw vdiError(
       'IMG_UNSUPPORTED_SIZE',
-      `${blocks} blocks: at most ${MAX_BLOCKS} are supported`,
+      `unsupported VDI image (too many blocks ${blocks}, max is ${MAX_BLOCKS})`,
       source,
       at.blocks,
     )
@@ -222,22 +223,34 @@ function checkHeader(header: Header, at: Fields, source: string): void {
   const wanted = divideUp(size, blockSize)
   if (blocks < wanted || (blocks > wanted && size > 0)) {
     throw corrupt(
-      `a disk of ${size} bytes, and a block map with room for ${blocks * blockSize}`,
+      `unsupported VDI image (disk size ${size}, image bitmap has room for ${blocks * blockSize})`,
       source,
       at.size,
     )
   }
   if (header.version !== 1) {
     if (mapOffset % SECTOR !== 0 || mapOffset < PRE_HEADER + Math.min(header.headerSize, HEADER1_PLUS_SIZE)) {
-      throw corrupt(`block map at ${mapOffset}`, source, 340)
+      const unaligned = mapOffset % SECTOR === 0 ? '' : 'unaligned '
+      throw corrupt(
+        `unsupported VDI image (${unaligned}block map offset 0x${mapOffset.toString(16)})`,
+        source,
+        340,
+      )
     }
     if (dataOffset % SECTOR !== 0 || dataOffset < mapOffset + blocks * 4) {
-      throw corrupt(`blocks at ${dataOffset}`, source, 344)
+      const unaligned = dataOffset % SECTOR === 0 ? '' : 'unaligned '
+      throw corrupt(
+        `unsupported VDI image (${unaligned}data offset 0x${dataOffset.toString(16)})`,
+        source,
+        344,
+      )
     }
   }
   const base = type === ImageType.dynamic || type === ImageType.fixed
   if (base && (header.uuidLink !== nullUuid || header.uuidParentModify !== nullUuid)) {
-    throw corrupt(`the image names a parent, but its type is ${typeNames[type]}`, source, at.link)
+    const which = header.uuidLink !== nullUuid ? 'link' : 'parent'
+    const why = `its type, ${typeNames[type]}, has no parent`
+    throw corrupt(`unsupported VDI image (non-NULL ${which} UUID)`, source, at.link, why)
   }
 }
 
