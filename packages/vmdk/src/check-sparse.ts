@@ -179,7 +179,7 @@ class SparseChecker {
       const message = `ERROR: ${label}: the cluster for ${where} is also that for sector ${before.grain * grainSectors}`
       this.#findings.add(
         { kind: 'corruption', message, offset },
-        able ? () => target?.copyGrain(grain, sector) : undefined,
+        able ? () => target?.moveGrain(grain, sector) : undefined,
       )
       return
     }

@@ -10,6 +10,8 @@ export interface CheckedDisk {
   readonly extents: readonly DiskExtent[]
   /** What is wrong with the parent. */
   readonly parentError: ImageError | undefined
+  /** Why nothing can be told of it. */
+  readonly parentUntold: ImageError | undefined
   /** Records the content id that the parent has now; absent where the disk cannot be written. */
   readonly adoptParent: (() => Promise<void>) | undefined
   /** Makes everything durable. */
@@ -22,7 +24,8 @@ export interface CheckedDisk {
  */
 export async function checkDisk(disk: CheckedDisk, options: CheckOptions): Promise<CheckResult> {
   const findings = new Findings(options)
-  const { parentError } = disk
+  const { parentError, parentUntold } = disk
+  if (parentUntold) findings.add({ kind: 'error', message: `ERROR: ${parentUntold.message}` })
   if (parentError)
     findings.add({ kind: 'corruption', message: `ERROR: ${parentError.message}` }, disk.adoptParent)
   for (const part of disk.extents) {

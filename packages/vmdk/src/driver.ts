@@ -1,14 +1,15 @@
-import type {
-  CheckOptions,
-  CheckResult,
-  ClusterMap,
-  DiskImage,
-  Driver,
-  FormatInfo,
+import {
+  type CheckOptions,
+  type CheckResult,
+  type ClusterMap,
+  type DiskImage,
+  type Driver,
+  type FormatInfo,
   ImageError,
-  OpenContext,
-  Reference,
-  Storage,
+  type IoOptions,
+  type OpenContext,
+  type Reference,
+  type Storage,
 } from '@img/core'
 import type { Descriptor } from './descriptor.js'
 import { corrupt } from './errors.js'
@@ -37,16 +38,17 @@ export class VmdkDriver implements Driver {
   readonly unreadable: ImageError | undefined
   readonly holes: 'mark' | undefined
   protected parts: ImageParts
-  /** Only to be checked or repaired: a parent that changed is for the check to tell. */
-  protected readonly lenient: boolean
+  protected readonly context: OpenContext
   /** What is wrong with the parent, and the content id that it has, once it was looked at. */
   protected broken: ImageError | undefined
   protected parentCid: number | undefined
+  /** The parent was not opened: a check has to ask itself. */
+  #unasked = true
 
-  constructor(parts: ImageParts, context: Pick<OpenContext, 'repair'>, map?: ClusterMap) {
+  constructor(parts: ImageParts, context: OpenContext, map?: ClusterMap) {
     this.parts = parts
     this.unreadable = parts.unreadable
-    this.lenient = context.repair === true
+    this.context = context
     this.map = map ?? new ExtentMap(parts.extents)
     this.holes = parts.extents.some(({ extent }) => extent instanceof FlatExtent) ? 'mark' : undefined
   }
@@ -67,16 +69,37 @@ export class VmdkDriver implements Driver {
 
   /** @throws {ImageError} IMG_CORRUPT where the parent is not the one that this disk was made over, or was changed since. */
   async checkBacking(backing: DiskImage): Promise<void> {
-    this.broken = await this.parentError(backing)
-    this.parentCid = await cidOf(backing)
-    if (this.broken && !this.lenient) throw this.broken
+    this.#compareParent(await cidOf(backing), backing.storage.label)
+    // Only to be checked or repaired: then the check tells of it.
+    if (this.broken && this.context.repair !== true) throw this.broken
   }
 
   /** Looks for damage, and mends it where the image is open for writing and that is asked for. */
   async check(options: CheckOptions): Promise<CheckResult> {
     const { checkDisk } = await import('./check.js')
     const { storage, extents } = this.parts
-    return checkDisk({ source: storage.label, extents, parentError: this.broken, ...this.mending() }, options)
+    const parentUntold = this.#unasked ? await this.#askParent(options) : undefined
+    const parent = { parentError: this.broken, parentUntold }
+    return checkDisk({ source: storage.label, extents, ...parent, ...this.mending() }, options)
+  }
+
+  /** Asks the parent for its content id, and nothing else. Returns why it cannot be asked. */
+  async #askParent(options: IoOptions): Promise<ImageError | undefined> {
+    const { backing } = this
+    if (backing === undefined) return this.unreadable
+    try {
+      const file = await this.context.openReference({ ...backing, kind: 'parent' })
+      try {
+        const { readCid } = await import('./open.js')
+        this.#compareParent(await readCid(file, options), file.label)
+      } finally {
+        await file.close()
+      }
+      return undefined
+    } catch (error) {
+      if (ImageError.is(error)) return error
+      throw error
+    }
   }
 
   /** What repairs need; an image that is not open for writing has none of it. */
@@ -85,15 +108,18 @@ export class VmdkDriver implements Driver {
     return { adoptParent: this.parentCid === undefined ? undefined : nothing, flush: nothing }
   }
 
-  /** What is wrong with the parent, if anything. */
-  protected async parentError(backing: DiskImage): Promise<ImageError | undefined> {
+  #compareParent(found: number | undefined, label: string): void {
     const { storage, descriptor } = this.parts
     const wanted = descriptor?.cid('parentCID') ?? NO_PARENT
-    const found = await cidOf(backing)
-    if (found === wanted) return undefined
-    const told = found === undefined ? `of format ${backing.format.name}` : `of CID ${hex(found)}`
-    return corrupt(
-      `the chain is broken: its parent must have CID ${hex(wanted)}, and ${backing.storage.label} is ${told}`,
+    this.#unasked = false
+    this.parentCid = found
+    if (found === wanted) {
+      this.broken = undefined
+      return
+    }
+    const told = found === undefined ? 'has no CID' : `is of CID ${hex(found)}`
+    this.broken = corrupt(
+      `the chain is broken: its parent must have CID ${hex(wanted)}, and ${label} ${told}`,
       storage.label,
       undefined,
       'the parent was written after this disk was made over it, or is another; ' +

@@ -7,6 +7,7 @@ import type {
   OpenContext,
   Reference,
   ResizeOptions,
+  Storage,
 } from '@img/core'
 import { backingOf, cidOf, hex, type ImageParts, VmdkDriver } from './driver.js'
 import { unsupported, vmdkError } from './errors.js'
@@ -25,7 +26,10 @@ export async function openWritable(parts: ImageParts, context: OpenContext): Pro
   if (!context.writable) return new VmdkDriver(parts, context)
   if (!context.repair) checkWritable(parts)
   const extents = parts.extents.map((part) => writableExtent(part, context))
-  if (!context.repair) checkAlignment(extents, parts.storage.label)
+  if (!context.repair) {
+    checkAlignment(extents, parts.storage.label)
+    checkApart({ ...parts, extents })
+  }
   return new WritableDriver({ ...parts, extents }, context)
 }
 
@@ -78,11 +82,31 @@ function checkAlignment(extents: readonly DiskExtent[], source: string): void {
   }
 }
 
+/** What is written into one extent must not show in another, nor in the descriptor. */
+function checkApart({ storage, extents, descriptorPlace }: ImageParts): void {
+  type Range = { readonly start: number; readonly end: number }
+  const whole: Range = { start: 0, end: Number.POSITIVE_INFINITY }
+  const taken = new Map<unknown, Range[]>()
+  const take = (file: Storage, range: Range): void => {
+    const key = file.identity ?? file
+    const others = taken.get(key) ?? []
+    if (others.some(({ start, end }) => start < range.end && range.start < end)) {
+      throw unsupported(`parts of it overlap in ${file.label}, so that it can only be read`, storage.label)
+    }
+    taken.set(key, [...others, range])
+  }
+  if (descriptorPlace.room === undefined) take(storage, whole)
+  for (const { extent } of extents) {
+    if (extent instanceof WritableSparse) take(extent.storage, whole)
+    else if (extent instanceof FlatExtent)
+      take(extent.storage, { start: extent.start, end: extent.start + extent.size })
+  }
+}
+
 /** An image opened for writing. */
 export class WritableDriver extends VmdkDriver {
   declare readonly map: WritableMap
   readonly #descriptor: DescriptorFile
-  readonly #context: OpenContext
   #renewed = false
   #parent: DiskImage | undefined
 
@@ -100,7 +124,6 @@ export class WritableDriver extends VmdkDriver {
       this.#beforeChange(options),
     )
     super(parts, context, map)
-    this.#context = context
     this.#descriptor = descriptor
   }
 
@@ -138,7 +161,7 @@ export class WritableDriver extends VmdkDriver {
     const { resizeDisk } = await import('./resize.js')
     await this.#beforeChange(options)
     const { map, parts } = this
-    const { extents, files } = await resizeDisk(parts, map, this.#descriptor, size, this.#context, options)
+    const { extents, files } = await resizeDisk(parts, map, this.#descriptor, size, this.context, options)
     this.parts = { ...parts, extents, files: [...parts.files, ...files] }
     map.setExtents(extents)
   }
@@ -174,7 +197,7 @@ export class WritableDriver extends VmdkDriver {
 
   /** The content id that a parent has now. */
   async #parentCid(backing: Reference): Promise<number> {
-    const file = await this.#context.openReference({ ...backing, kind: 'parent', format: 'vmdk' })
+    const file = await this.context.openReference({ ...backing, kind: 'parent', format: 'vmdk' })
     try {
       const { readCid } = await import('./open.js')
       const cid = await readCid(file, {})
@@ -193,7 +216,7 @@ export class WritableDriver extends VmdkDriver {
     if (sparse.length === 0)
       throw unsupported('flat disks have no room to give back', this.parts.storage.label)
     const { compactSparse } = await import('./compact.js')
-    for (const extent of sparse) await compactSparse(extent, this.#context, options)
+    for (const extent of sparse) await compactSparse(extent, this.context, options)
   }
 
   /** Gives up all grains. */

@@ -140,14 +140,7 @@ export class WritableSparse extends SparseExtent {
   /** Sectors for grains side by side; of a single one perhaps room that was given up. */
   #take(grains: number): number {
     const reused = grains === 1 ? this.#free.pop() : undefined
-    if (reused !== undefined) return reused
-    const sector = this.#next
-    const end = sector + grains * this.shape.grainSectors
-    if (end > 2 ** 32) {
-      throw vmdkError('IMG_NO_SPACE', 'a sparse extent cannot be larger than 2 TiB', this.storage.label)
-    }
-    this.#next = end
-    return sector
+    return reused ?? this.reserve(grains * this.shape.grainSectors)
   }
 
   #set(table: Uint32Array, grain: number, entry: number): void {
@@ -283,30 +276,19 @@ export class WritableSparse extends SparseExtent {
     await this.writeHeader({ gdOffset: sector })
   }
 
-  /** Gives a grain a copy of its own of what stands at a sector. */
-  async copyGrain(grain: number, from: number): Promise<void> {
-    const bytes = new Uint8Array(this.grainSize)
-    await this.#file.read(
-      from * SECTOR,
-      bytes.subarray(0, Math.min(bytes.length, this.#file.size - from * SECTOR)),
-    )
-    const sector = this.#take(1)
-    await this.#file.write(sector * SECTOR, bytes)
-    this.#set(await this.#tableFor(grain), grain, sector)
-  }
-
   /** The grain table with that index. */
   entries(index: number, options?: IoOptions): MaybePromise<Uint32Array> {
     return this.table(index, options)
   }
 
-  /** Copies a grain to sectors that nothing uses, and points there. */
-  async moveGrain(grain: number, from: number, to: number, options?: IoOptions): Promise<void> {
-    const { size } = this.#file
-    const bytes = new Uint8Array(Math.min(this.grainSize, size - from * SECTOR))
-    await this.#file.read(from * SECTOR, bytes, options)
-    await this.#file.write(to * SECTOR, bytes, options)
-    this.#set(await this.#tableFor(grain, options), grain, to)
+  /** Copies a grain to sectors that nothing uses, at the end where none are given, and points there. */
+  async moveGrain(grain: number, from: number, to?: number, options?: IoOptions): Promise<void> {
+    const bytes = new Uint8Array(this.grainSize)
+    const there = Math.min(bytes.length, this.#file.size - from * SECTOR)
+    await this.#file.read(from * SECTOR, bytes.subarray(0, there), options)
+    const place = to ?? this.reserve(this.shape.grainSectors)
+    await this.#file.write(place * SECTOR, bytes, options)
+    this.#set(await this.#tableFor(grain, options), grain, place)
     if (this.#changed.size >= MOST_CHANGED) await this.flush(options)
   }
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type CheckFinding, type CheckResult, createImage, ImageError, type OpenOptions } from '@img/core'
 import { content } from '@tooling/test-disks/disks'
@@ -103,6 +103,8 @@ it('finds a broken chain, and records the parent as it is where that is asked fo
   }
   const { result, messages } = await run(child)
   expect(result?.corruptions).toBe(1)
+  // The same where the parent is not opened with it, as the command does.
+  expect(await run(child, undefined, { chain: false })).toEqual({ result, messages })
   expect(messages[0]).toMatch(/chain is broken/)
   expect((await run(child, 'all')).result?.corruptionsFixed).toBe(1)
   expect((await run(child)).messages).toEqual([])
@@ -110,6 +112,29 @@ it('finds a broken chain, and records the parent as it is where that is asked fo
   const first = new Uint8Array(512)
   await image.read(0, first)
   expect(first.every((byte) => byte === 9)).toBe(true)
+})
+
+it('says that it cannot tell of a parent that is missing, denied, or not named', async () => {
+  const options = { backing_file: 'orphaned.vmdk' }
+  for (const [name, more] of [
+    ['orphaned.vmdk', {}],
+    ['orphan.vmdk', options],
+  ] as const) {
+    const target = new FileStorage(join(folder, name))
+    await createImage(vmdk, target, { size: 65_536, options: more, references: beside })
+    await target.close()
+  }
+  const path = join(folder, 'orphan.vmdk')
+  const asked = { checkErrors: 1, corruptions: 0, leaks: 0 }
+  expect((await run(path, undefined, { chain: false, references: undefined })).result).toEqual(asked)
+  rmSync(join(folder, 'orphaned.vmdk'))
+  expect((await run(path, undefined, { chain: false })).result).toEqual(asked)
+  const bytes = readFileSync(path)
+  bytes.write('parentFileNameHidden', bytes.indexOf('parentFileNameHint'), 'latin1')
+  writeFileSync(path, bytes)
+  const { result, messages } = await run(path, undefined, { chain: false })
+  expect(result).toEqual(asked)
+  expect(messages[0]).toMatch(/does not name its parent/)
 })
 
 describe('extents that are not what they should be', () => {

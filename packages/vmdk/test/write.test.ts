@@ -281,6 +281,26 @@ describe('resizing', () => {
   })
 })
 
+it('refuses to write where extents would show in each other', async () => {
+  const sparse = await create('twice-one.vmdk', 1_048_576, { subformat: 'twoGbMaxExtentSparse' })
+  writeFileSync(join(folder, 'twice.bin'), new Uint8Array(10_240))
+  const text = `# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="custom"\n`
+  const cases: [lines: string[], ok: boolean][] = [
+    [['RW 8 FLAT "twice.bin" 8', 'RW 8 FLAT "twice.bin" 0', 'RW 4 FLAT "twice.bin" 16'], true],
+    [['RW 8 FLAT "twice.bin" 0', 'RW 8 FLAT "twice.bin" 7'], false],
+    [['RW 2048 SPARSE "twice-one-s001.vmdk"', 'RW 2048 SPARSE "twice-one-s001.vmdk"'], false],
+  ]
+  expect(sparse).toContain('twice-one')
+  const path = join(folder, 'twice.vmdk')
+  for (const [lines, ok] of cases) {
+    writeFileSync(path, `${text}${lines.join('\n')}\n${'#'.repeat(512)}\n`)
+    await (await openPath(path)).close()
+    const opened = await openPath(path, { writable: true }).catch((error: unknown) => error)
+    if (ok) await (opened as Awaited<ReturnType<typeof openPath>>).close()
+    else expect(ImageError.is(opened, 'IMG_UNSUPPORTED'), lines.join()).toBe(true)
+  }
+})
+
 it('refuses to write what it can only read', async () => {
   const path = await create('stream.vmdk', 1_048_576, { subformat: 'streamOptimized' })
   const failed = await openPath(path, { writable: true }).catch((error) => error)
