@@ -105,6 +105,19 @@ describe('packages as sources', () => {
     expect(file('out.raw').equals(system)).toBe(true)
   })
 
+  it('are read from a pipe, and refused at its end where they were changed', async () => {
+    const from = ['convert', '-f', 'ova', '--open', 'disk=1', '-', '-O', 'qcow2', 'piped.qcow2']
+    const bad = file('vm.ova')
+    const at = bad.indexOf('KDMV') + 70_000
+    bad[at] = (bad[at] ?? 0) ^ 1
+    const { code } = await img(from, { cwd, input: bad })
+    expect(code).toBe(1)
+    expect(existsSync(join(cwd, 'piped.qcow2'))).toBe(false)
+    await mustImg(from, { cwd, input: file('vm.ova') })
+    await mustImg(['convert', 'piped.qcow2', '-O', 'raw', 'out.raw'], { cwd })
+    expect(file('out.raw').equals(system)).toBe(true)
+  })
+
   it('are told of with disks, manifest and hardware', async () => {
     const { stdout } = await img(['info', 'vm.ova'], { cwd })
     expect(stdout).toMatch(/^file format: ova$/m)

@@ -29,6 +29,10 @@ export const ova: Format = defineFormat({
   openOptions,
   open,
   createOptions,
+  async readStream(input, options) {
+    const { readOvaStream } = await import('./read-stream.js')
+    return readOvaStream(input, options)
+  },
   async pack(target, disks, options, context) {
     const { packOva } = await import('./pack.js')
     return packOva(target, disks, options, context)

@@ -30,7 +30,6 @@ export async function openInside(
     return refuse(ovaError('IMG_UNSUPPORTED', 'a package within a package is not opened', source))
   }
   const image = await opened(open, storage, disk, source)
-  const { capacity } = disk
   if (packages.has(image.format.name)) {
     await image.close()
     throw ovaError('IMG_UNSUPPORTED', `disk ${disk.id} is a package itself`, source)
@@ -39,14 +38,11 @@ export async function openInside(
     await image.close()
     throw ovaError('IMG_UNSUPPORTED', `disk ${disk.id} is a delta over another disk`, source)
   }
-  // A disk ends with a sector, whatever its descriptor counts.
-  if (capacity !== undefined && image.size > alignUp(capacity, 512)) {
-    const { size } = image
+  try {
+    checkCapacity(disk, image.size, source)
+  } catch (error) {
     await image.close()
-    throw corrupt(
-      `disk ${disk.id} has ${size} bytes, and a capacity of ${capacity} by the descriptor`,
-      source,
-    )
+    throw error
   }
   return image
 }
@@ -76,6 +72,19 @@ async function opened(
       disk.format === undefined ? '' : `, which is ${JSON.stringify(disk.format)} by the descriptor`
     throw ovaError('IMG_UNSUPPORTED', `no format recognises the disk ${disk.id}${told}`, source)
   }
+}
+
+/** @throws {ImageError} IMG_CORRUPT for a disk that is larger than its descriptor says. */
+export function checkCapacity({ id, capacity }: OvfDisk, size: number, source: string): void {
+  // A disk ends with a sector, whatever its descriptor counts.
+  if (capacity === undefined || size <= alignUp(capacity, 512)) return
+  throw corrupt(`disk ${id} has ${size} bytes, and a capacity of ${capacity} by the descriptor`, source)
+}
+
+/** Name of the format that a disk is in, where its descriptor tells it or nothing else is likely. */
+export function formatOf({ format }: OvfDisk): string | undefined {
+  if (isRaw(format)) return 'raw'
+  return format === undefined || /vmdk/i.test(format) ? 'vmdk' : undefined
 }
 
 /** The identifiers that tools write for a disk stored byte for byte; anything else tells itself. */

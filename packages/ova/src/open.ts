@@ -1,11 +1,12 @@
 import type { CheckOptions, DiskImage, Driver, ImageError, OpenContext, Storage } from '@img/core'
+import { chooseDisk } from './choose-disk.js'
 import type { OvfDisk, OvfFile } from './descriptor.js'
 import { openDiskFile } from './disk-file.js'
 import { corrupt, ovaError } from './errors.js'
 import { describePackage } from './info.js'
 import { openInside } from './inside.js'
 import type { OpenOptionValues } from './options.js'
-import { findDisk, openPackage, type Package, verifyNamed } from './package.js'
+import { openPackage, type Package, verifyNamed } from './package.js'
 
 /**
  * Opens a disk of a package, in place. Only what is opened is compared with the manifest, and before a byte of it is given;
@@ -27,7 +28,7 @@ export async function openOva(storage: Storage, context: OpenContext): Promise<D
   const opened = await openPackage(storage, context)
   if (verify === 'all' && context.repair !== true) await verifyAll(opened)
   const { disks } = opened.descriptor
-  const found = choose(disks, name, opened.label)
+  const found = chooseDisk(disks, name, opened.label)
   const base = {
     info: () => describePackage(opened, context),
     async check(options: CheckOptions) {
@@ -86,39 +87,6 @@ export async function openDisk(
 
 async function verifyAll(opened: Package): Promise<void> {
   for (const name of opened.manifest?.keys() ?? []) await verifyNamed(opened, name)
-}
-
-type Choice = { readonly disk: OvfDisk; readonly guessed: boolean } | { readonly fault: ImageError }
-
-function choose(disks: readonly OvfDisk[], name: string | undefined, source: string): Choice {
-  const list = disks.map(({ number, id, file }) => `${number}: ${id}${file ? ` (${file.href})` : ', empty'}`)
-  if (name !== undefined) {
-    const disk = findDisk(disks, name)
-    if (disk !== undefined) return { disk, guessed: false }
-    const there = list.length === 0 ? undefined : `there are ${list.join('; ')}`
-    throw ovaError(
-      'IMG_NOT_FOUND',
-      `there is no disk ${JSON.stringify(name)} in the package`,
-      source,
-      undefined,
-      there,
-    )
-  }
-  const filled = disks.filter(({ file }) => file !== undefined)
-  const [only] = disks.length === 1 ? disks : filled
-  if (only !== undefined && (disks.length === 1 || filled.length === 1)) {
-    return { disk: only, guessed: disks.length > 1 }
-  }
-  if (disks.length === 0) return { fault: ovaError('IMG_NOT_FOUND', 'the package has no disk', source) }
-  return {
-    fault: ovaError(
-      'IMG_BAD_OPTION',
-      `the package has several disks: ${list.join('; ')}`,
-      source,
-      undefined,
-      'name one, as in --open disk=1',
-    ),
-  }
 }
 
 function unreadable(fault: ImageError): Pick<Driver, 'unreadable' | 'map'> {

@@ -13,3 +13,6 @@ export const openOptions = {
 
 /** Checked values of {@link openOptions}. */
 export type OpenOptionValues = ValuesOf<typeof openOptions>
+
+/** Values of {@link openOptions} where none are given. */
+export const openDefaults: OpenOptionValues = { disk: undefined, verify: 'disk' }

@@ -1,5 +1,5 @@
 import { ImageError, type OpenContext, type Storage } from '@img/core'
-import { type Descriptor, type OvfDisk, type OvfFile, parseDescriptor } from './descriptor.js'
+import { type Descriptor, type OvfFile, parseDescriptor } from './descriptor.js'
 import { digestOf } from './digest.js'
 import { corrupt, ovaError } from './errors.js'
 import { isUrl } from './file-name.js'
@@ -238,20 +238,12 @@ export async function verifyNamed(opened: Package, name: string): Promise<void> 
   }
 }
 
-/** The disk that a name means: its number, its id, or the name of its file. */
-export function findDisk(disks: readonly OvfDisk[], name: string): OvfDisk | undefined {
-  const byNumber = /^\d+$/.test(name) ? disks[Number(name) - 1] : undefined
-  return (
-    byNumber ??
-    disks.find(({ id }) => id === name) ??
-    disks.find(({ file }) => file?.href === name || file?.href.replace(/^.*\//, '') === name)
-  )
-}
-
-function missing(name: string, source: string): ImageError {
+/** A file that should be there. */
+export function missing(name: string, source: string): ImageError {
   return ovaError('IMG_REFERENCE_MISSING', `the file ${JSON.stringify(name)} is not in the package`, source)
 }
 
-function notListed(name: string, source: string): ImageError {
+/** A file that the manifest leaves out. */
+export function notListed(name: string, source: string): ImageError {
   return corrupt(`the manifest does not tell of ${JSON.stringify(name)}`, source)
 }

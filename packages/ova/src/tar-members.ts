@@ -1,4 +1,4 @@
-import type { IoOptions, Storage } from '@img/core'
+import type { ImageError, IoOptions, Storage } from '@img/core'
 import { corrupt, ovaError } from './errors.js'
 import { checkFileName } from './file-name.js'
 import { MAX_EXTENDED_HEADER_BYTES, MAX_MEMBERS } from './limits.js'
@@ -18,56 +18,76 @@ interface Extension {
   size?: number | undefined
 }
 
+/** The bytes of an archive, asked for front to back. */
+export interface TarSource {
+  readonly label: string
+  /** The bytes from there on, fewer where the archive ends before. */
+  read(offset: number, length: number): Promise<Uint8Array>
+  /** Passes over everything before `offset`; false where the archive ends before that. */
+  reaches(offset: number): Promise<boolean>
+}
+
 /**
- * Finds the files of an archive, by its headers alone; no data is read. Directories are passed over.
- * POSIX.1-1988 ustar, POSIX.1-2001 pax, GNU long names.
+ * Goes through the files of an archive, by its headers alone: no data is read but by whoever takes a member. Directories are
+ * passed over. POSIX.1-1988 ustar, POSIX.1-2001 pax, GNU long names.
  * @throws {ImageError} IMG_CORRUPT; IMG_TRUNCATED; IMG_UNSUPPORTED for links, devices, sparse files and whatever else is no
  * plain file; IMG_REFERENCE_DENIED for a name that leads out of the package.
  */
-export async function readTarMembers(storage: Storage, options: IoOptions): Promise<readonly TarMember[]> {
-  const { label, size: total } = storage
-  const members = new Map<string, TarMember>()
+export async function* walkTar(source: TarSource): AsyncGenerator<TarMember> {
+  const { label } = source
+  const names = new Set<string>()
   let extension: Extension = {}
   let headers = 0
-  for (let offset = 0; offset < total; ) {
-    const header = await headerAt(storage, offset, options)
-    if (header === 'end') break
+  for (let offset = 0; ; ) {
+    const record = await source.read(offset, RECORD)
+    if (record.length === 0) return
+    if (record.length < RECORD)
+      throw ovaError('IMG_TRUNCATED', 'the archive ends inside a header', label, offset)
+    const header = parseTarHeader(record, label, offset)
+    if (header === 'end') return
     if (++headers > MAX_MEMBERS)
       throw corrupt(`the archive has more than ${MAX_MEMBERS} members`, label, offset)
     const data = offset + RECORD
     const isExtension = 'xgLK'.includes(header.type)
     const size = isExtension ? header.size : (extension.size ?? header.size)
-    if (data + size > total) {
-      throw ovaError('IMG_TRUNCATED', `the archive ends inside ${JSON.stringify(header.name)}`, label, total)
-    }
     if (isExtension) {
-      extension = await extended(storage, header, data, extension, options)
+      extension = await extended(source, header, data, extension)
     } else {
       const member = memberOf({ ...header, size, name: extension.path ?? header.name }, data, label)
       extension = {}
       if (member !== undefined) {
-        if (members.has(member.name)) {
+        if (names.has(member.name)) {
           throw corrupt(`the archive has two members ${JSON.stringify(member.name)}`, label, offset)
         }
-        members.set(member.name, member)
+        names.add(member.name)
+        yield member
       }
     }
+    if (!(await source.reaches(data + size))) throw endsInside(header.name, label, data + size)
     offset = data + paddedSize(size)
   }
-  return [...members.values()]
 }
 
-async function headerAt(
-  storage: Storage,
-  offset: number,
-  options: IoOptions,
-): Promise<ReturnType<typeof parseTarHeader>> {
+/** The archive ends before it should. */
+export function endsInside(name: string, source: string, offset: number): ImageError {
+  return ovaError('IMG_TRUNCATED', `the archive ends inside ${JSON.stringify(name)}`, source, offset)
+}
+
+/** Finds the files of an archive. @throws {ImageError} as {@link walkTar}. */
+export async function readTarMembers(storage: Storage, options: IoOptions): Promise<readonly TarMember[]> {
   const { label, size } = storage
-  if (offset + RECORD > size)
-    throw ovaError('IMG_TRUNCATED', 'the archive ends inside a header', label, offset)
-  const record = new Uint8Array(RECORD)
-  await storage.read(offset, record, options)
-  return parseTarHeader(record, label, offset)
+  const members: TarMember[] = []
+  const source: TarSource = {
+    label,
+    async read(offset, length) {
+      const bytes = new Uint8Array(Math.max(0, Math.min(length, size - offset)))
+      if (bytes.length > 0) await storage.read(offset, bytes, options)
+      return bytes
+    },
+    reaches: async (offset) => offset <= size,
+  }
+  for await (const member of walkTar(source)) members.push(member)
+  return members
 }
 
 const kinds: Readonly<Record<string, string>> = {
@@ -99,21 +119,20 @@ function memberOf({ name, type, size }: TarHeader, offset: number, source: strin
 
 /** Reads an extended header: pax records, or a name too long for the header itself. */
 async function extended(
-  storage: Storage,
-  { type, size }: TarHeader,
+  source: TarSource,
+  { name, type, size }: TarHeader,
   offset: number,
   before: Extension,
-  options: IoOptions,
 ): Promise<Extension> {
-  const { label } = storage
+  const { label } = source
   if (type === 'K') {
     throw ovaError('IMG_UNSUPPORTED', 'the archive holds a link', label, offset)
   }
   if (size > MAX_EXTENDED_HEADER_BYTES) {
     throw corrupt(`an extended header of ${size} bytes`, label, offset)
   }
-  const bytes = new Uint8Array(size)
-  if (size > 0) await storage.read(offset, bytes, options)
+  const bytes = await source.read(offset, size)
+  if (bytes.length < size) throw endsInside(name, label, offset + size)
   if (type === 'L') {
     const end = bytes.indexOf(0)
     return { ...before, path: new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end)) }

@@ -3,13 +3,14 @@ import {
   type BlockDevice,
   concatenate,
   type DiskImage,
-  type Format,
+  readImageStream,
   type SecretSource,
   type StreamReader,
 } from '@img/core'
 import type { Context } from '../context.js'
 import { Failure } from '../errors.js'
 import { namedFormat, openNamed } from '../open.js'
+import { checkOpenValues, parseOpenValues } from '../open-values.js'
 import { openSnapshot } from '../snapshots.js'
 import type { ConvertArguments } from './arguments.js'
 
@@ -35,7 +36,7 @@ export async function openSource(
   const pipe = args.sources.find((name) => !args.imageOpts && isPipe(name))
   if (pipe !== undefined) {
     refuseForPipe(pipe, args)
-    return openPipe(pipe, args.sourceFormat, context, signal)
+    return openPipe(pipe, args.sourceFormat, context, signal, args.open)
   }
   const opened: { readonly disk: DiskImage; readonly image: DiskImage; close(): Promise<void> }[] = []
   const close = async (): Promise<void> => {
@@ -86,6 +87,7 @@ export async function openPipe(
   formatName: string | undefined,
   context: Context,
   signal: AbortSignal,
+  open: readonly string[] = [],
 ): Promise<Extract<Source, { kind: 'pipe' }>> {
   const label = pipeLabel(name)
   if (formatName === undefined) {
@@ -96,11 +98,14 @@ export async function openPipe(
   const format = await namedFormat(formatName, context, (unknown) => {
     throw new Failure(`Could not open '${name}': Unknown driver '${unknown}'`)
   })
+  const options = checkOpenValues(format, parseOpenValues(open), context)
+  const registry = await context.registry()
+  const onWarning = context.warn
   const input = name === '-' ? process.stdin : createReadStream(name)
   return {
     kind: 'pipe',
     label,
-    reader: await readerOf(format, input, label, signal),
+    reader: await readImageStream(format, input, { label, signal, registry, options, onWarning }),
     close: () => {
       input.destroy()
       return Promise.resolve()
@@ -113,23 +118,8 @@ function pipeLabel(name: string): string {
 }
 
 /** Options that need more than one look at the source. */
-function refuseForPipe(name: string, { sources, snapshot, open }: ConvertArguments): void {
+function refuseForPipe(name: string, { sources, snapshot }: ConvertArguments): void {
   const label = pipeLabel(name)
   if (sources.length > 1) throw new Failure(`${label} cannot be one of several inputs`)
   if (snapshot !== undefined) throw new Failure(`a snapshot cannot be found in ${label}`)
-  if (open.length > 0) throw new Failure(`--open cannot be used with ${label}`)
-}
-
-async function readerOf(
-  format: Format,
-  input: AsyncIterable<Uint8Array>,
-  label: string,
-  signal: AbortSignal,
-): Promise<StreamReader> {
-  if (format.readStream === undefined) {
-    throw new Failure(`format ${format.name} cannot be read from a pipe`, {
-      hint: 'its tables point back and forth: store it in a file first',
-    })
-  }
-  return format.readStream(input, { signal, label })
 }
