@@ -1,5 +1,6 @@
 import type { IoOptions, MaybePromise } from '@img/core'
 import { cacheVolume } from './cache.js'
+import type { PoolParts } from './check-thin.js'
 import { lvmError } from './errors.js'
 import { MAX_STACK, SECTOR } from './limits.js'
 import { MirrorMarks } from './mirror-marks.js'
@@ -126,6 +127,23 @@ export class LogicalVolumes {
     return { ...own, target: new OriginTarget({ ...own, origin: own.volume, stores, flush }) }
   }
 
+  /** A volume as it is, also one that users do not see, such as the store of a snapshot. */
+  openHidden(name: string): Promise<Volume> {
+    return this.#build(name, [])
+  }
+
+  /** What a thin pool is made of. */
+  async poolParts(name: string): Promise<PoolParts> {
+    const pool = this.#poolReader(name, 'thin-pool')
+    return {
+      name,
+      metadata: await this.#build(pool.text('metadata'), [name]),
+      data: await this.#build(pool.text('pool'), [name]),
+      chunk: pool.number('chunk_size') * SECTOR,
+      transaction: pool.optionalNumber('transaction_id'),
+    }
+  }
+
   /** How a volume would be written if it had no snapshots. */
   async #ownTarget(
     name: string,
@@ -141,10 +159,7 @@ export class LogicalVolumes {
     const { ThinTarget } = await import('./thin-target.js')
     const read = new Reader(segment.config, `a segment of ${name}`)
     const poolName = read.text('thin_pool')
-    const pool = this.#poolReader(poolName, 'thin-pool')
-    const metadata = await this.#build(pool.text('metadata'), [name])
-    const data = await this.#build(pool.text('pool'), [name])
-    const chunk = pool.number('chunk_size') * SECTOR
+    const { metadata, data, chunk, transaction } = await this.poolParts(poolName)
     const size = segment.count * this.#group.extentSize
     const device = read.number('device_id')
     const external = read.optionalText('external_origin')
@@ -155,7 +170,7 @@ export class LogicalVolumes {
       data,
       device,
       chunk,
-      transaction: pool.number('transaction_id'),
+      transaction,
       external: external !== undefined,
       read: () => new ThinPool(poolName, metadata, data, chunk, this.#warn).volume(device, size, origin),
       flush,

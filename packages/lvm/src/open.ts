@@ -8,6 +8,7 @@ import {
   type OpenContext,
   type Storage,
 } from '@img/core'
+import type { VolumeSource } from './changes.js'
 import { lvmError } from './errors.js'
 import type { Writer } from './group-editor.js'
 import { GroupSession } from './group-session.js'
@@ -148,7 +149,7 @@ async function driverOf(
     context,
     changed: () => volume?.forget(),
   })
-  return {
+  const driver: Driver = {
     get size() {
       return chosen === undefined ? storage.size : (volume?.size ?? sizeOf(session.group, chosen))
     },
@@ -166,10 +167,32 @@ async function driverOf(
       ),
     }),
     volumes: flushedFirst(store, async (options) => volume?.flush(options)),
+    async check(options) {
+      const { checkGroup } = await import('./check.js')
+      const result = await checkGroup(session, options)
+      if (options.repair !== undefined) volume?.forget()
+      return result
+    },
     close: async () => volume?.close(),
+    ...(chosen !== undefined && {
+      async changes(from: Driver) {
+        const source = sources.get(from)
+        // What is not stored yet is told by no metadata.
+        if (source === undefined || context.writable) return undefined
+        const { changesBetween } = await import('./changes.js')
+        return changesBetween(source, { session, name: chosen })
+      },
+    }),
     ...(unreadable && { unreadable }),
   }
+  if (chosen !== undefined && closed === undefined && !context.writable) {
+    sources.set(driver, { session, name: chosen })
+  }
+  return driver
 }
+
+/** The volumes that are read through drivers, so that what changed between two can be told. */
+const sources = new WeakMap<Driver, VolumeSource>()
 
 async function openedVolume(
   session: GroupSession,

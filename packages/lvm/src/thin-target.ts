@@ -34,7 +34,7 @@ export interface ThinTargetParts {
   /** Bytes of a block of data. */
   readonly chunk: number
   /** lvm2's count of changes of the pool. */
-  readonly transaction: number
+  readonly transaction: number | undefined
   /** Makes the volume as the metadata on the disk has it. */
   read(): Volume
   /** What is not mapped comes from elsewhere: nothing can be given back. */

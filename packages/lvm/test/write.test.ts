@@ -55,7 +55,7 @@ describe('writing to volumes of the real lvm2', () => {
               ({ code }) => code,
             ),
           ).toBe(refused[title])
-          expect(disks).toEqual(before)
+          expect(disks.every((disk, at) => Buffer.compare(disk, before[at] as Uint8Array) === 0)).toBe(true)
           return
         }
         const image = await opening

@@ -1,0 +1,187 @@
+import { ImageError, type Storage, viewOf } from '@img/core'
+import { readNode, valueBlock } from './btree-node.js'
+import { lvmError } from './errors.js'
+import type { Findings } from './findings.js'
+import { perBitmap, SpaceMap, type SpaceMapRoot } from './space-map.js'
+import { timeRange } from './thin.js'
+import { readThinSuperblock } from './thin-superblock.js'
+import { type Volume, volumeStorage } from './volume.js'
+
+/** A thin pool to be checked. */
+export interface PoolParts {
+  readonly name: string
+  readonly metadata: Volume
+  readonly data: Volume
+  readonly chunk: number
+  /** lvm2's count of changes. */
+  readonly transaction: number | undefined
+}
+
+const maxDepth = 16
+
+/**
+ * Checks the metadata of a thin pool: its trees, and that the space maps count each block as often as it is used.
+ * Source: thin_check(8); Linux drivers/md/dm-thin-metadata.c.
+ */
+export async function checkThinPool(pool: PoolParts, findings: Findings): Promise<void> {
+  const storage = volumeStorage(pool.metadata, `${pool.name}_tmeta`)
+  try {
+    await new PoolCheck(pool, storage, findings).run()
+  } catch (error) {
+    if (!ImageError.is(error)) throw error
+    findings.add('corruption', `thin pool ${pool.name}: ${error.message}`)
+  } finally {
+    await storage.close()
+  }
+}
+
+class PoolCheck {
+  readonly #pool: PoolParts
+  readonly #storage: Storage
+  readonly #findings: Findings
+  /** References to blocks of the metadata, and of the data. */
+  #used = new Uint32Array(0)
+  #mapped = new Uint32Array(0)
+  /** Mapped blocks beneath a node. */
+  readonly #counted = new Map<number, number>()
+
+  constructor(pool: PoolParts, storage: Storage, findings: Findings) {
+    this.#pool = pool
+    this.#storage = storage
+    this.#findings = findings
+  }
+
+  async run(): Promise<void> {
+    const { name, chunk, data, transaction } = this.#pool
+    const superblock = await readThinSuperblock(this.#storage, name)
+    if (superblock.needsCheck) this.#bad('it is marked as in need of a check')
+    if (superblock.chunk !== chunk) this.#bad(`its chunks have ${superblock.chunk} bytes, lvm2 says ${chunk}`)
+    if (transaction !== undefined && superblock.transaction !== transaction) {
+      this.#bad(`it is at transaction ${superblock.transaction}, lvm2 at ${transaction}`)
+    }
+    if (
+      superblock.data.blocks * superblock.chunk > data.size ||
+      superblock.metadata.blocks * 4096 > this.#storage.size
+    ) {
+      throw lvmError('IMG_CORRUPT', 'it counts more blocks than it has')
+    }
+    this.#used = new Uint32Array(superblock.metadata.blocks)
+    this.#mapped = new Uint32Array(superblock.data.blocks)
+    this.#use(0)
+    const details = new Map<number, number>()
+    await this.#walk(superblock.details, 24, (key, value) => {
+      details.set(key, valueBlock(value))
+    })
+    await this.#devices(superblock.mappings, details)
+    if (superblock.heldRoot !== 0) this.#use(superblock.heldRoot)
+    const dataMap = await SpaceMap.ofData(this.#storage, superblock.data)
+    await this.#walkMap(superblock.data, dataMap, true)
+    const metadataMap = await SpaceMap.ofMetadata(this.#storage, superblock.metadata)
+    await this.#walkMap(superblock.metadata, metadataMap, false)
+    await this.#compare('data', dataMap, this.#mapped)
+    // What the copy that is held refers to is not followed.
+    if (superblock.heldRoot === 0) await this.#compare('metadata', metadataMap, this.#used)
+  }
+
+  async #devices(root: number, details: ReadonlyMap<number, number>): Promise<void> {
+    const roots = new Map<number, number>()
+    await this.#walk(root, 8, (key, value) => {
+      roots.set(key, valueBlock(value))
+    })
+    for (const [device, block] of roots) {
+      try {
+        const count = await this.#mappings(block, 0)
+        const said = details.get(device)
+        if (said === undefined) this.#bad(`nothing is known of device ${device}`)
+        else if (said !== count) this.#bad(`device ${device} has ${count} blocks mapped, not ${said}`)
+      } catch (error) {
+        if (!ImageError.is(error)) throw error
+        this.#bad(`device ${device}: ${error.message}`)
+      }
+    }
+    for (const device of details.keys()) if (!roots.has(device)) this.#bad(`device ${device} has no mappings`)
+  }
+
+  /** Mapped blocks beneath a node, each node looked at once however many trees share it. */
+  async #mappings(block: number, depth: number): Promise<number> {
+    if (this.#use(block)) {
+      const known = this.#counted.get(block)
+      if (known === undefined) throw lvmError('IMG_CORRUPT', `the tree goes round at block ${block}`)
+      return known
+    }
+    this.#assertDepth(block, depth)
+    const node = await readNode(this.#storage, block, 8)
+    let count = 0
+    for (const value of node.values) {
+      if (!node.leaf) {
+        count += await this.#mappings(valueBlock(value), depth + 1)
+        continue
+      }
+      count++
+      const data = Math.floor(valueBlock(value) / timeRange)
+      if (data < this.#mapped.length) this.#mapped[data] = (this.#mapped[data] as number) + 1
+      else this.#bad(`block ${data} of the data is mapped, and lies outside`)
+    }
+    this.#counted.set(block, count)
+    return count
+  }
+
+  /** Uses all nodes of a tree that nothing else shares. */
+  async #walk(
+    block: number,
+    valueBytes: number,
+    found: (key: number, value: Uint8Array) => void,
+    depth = 0,
+  ): Promise<void> {
+    if (this.#use(block)) throw lvmError('IMG_CORRUPT', `metadata block ${block} is used twice`)
+    this.#assertDepth(block, depth)
+    const node = await readNode(this.#storage, block, valueBytes)
+    for (let at = 0; at < node.keys.length; at++) {
+      const value = node.values[at] as Uint8Array
+      if (node.leaf) found(node.keys[at] as number, value)
+      else await this.#walk(valueBlock(value), valueBytes, found, depth + 1)
+    }
+  }
+
+  async #walkMap(root: SpaceMapRoot, map: SpaceMap, isTree: boolean): Promise<void> {
+    if (isTree) await this.#walk(root.bitmaps, 16, () => undefined)
+    else this.#use(root.bitmaps)
+    for (const { block } of map.index.values()) this.#use(block)
+    await this.#walk(root.counts, 4, (key, value) => {
+      if (key >= map.blocks)
+        this.#bad(`block ${key} is counted (${viewOf(value).getUint32(0, true)}), and lies outside`)
+    })
+  }
+
+  async #compare(what: string, map: SpaceMap, used: Uint32Array): Promise<void> {
+    const { name, chunk } = this.#pool
+    const size = what === 'data' ? chunk : 4096
+    for (let number = 0; number * perBitmap < map.blocks; number++) {
+      await map.loadBitmap(number)
+      const end = Math.min(map.blocks, (number + 1) * perBitmap)
+      for (let block = number * perBitmap; block < end; block++) {
+        const said = map.get(block)
+        const real = used[block] as number
+        if (said === real) continue
+        const text = `thin pool ${name}: ${what} block ${block} is used ${real} times, and counted ${said}`
+        this.#findings.add(said > real ? 'leak' : 'corruption', text, { length: size })
+      }
+    }
+  }
+
+  /** Counts a use. True where it was used before. */
+  #use(block: number): boolean {
+    const before = this.#used[block]
+    if (before === undefined) throw lvmError('IMG_CORRUPT', `metadata block ${block} lies outside`)
+    this.#used[block] = before + 1
+    return before > 0
+  }
+
+  #assertDepth(block: number, depth: number): void {
+    if (depth >= maxDepth) throw lvmError('IMG_CORRUPT', `the tree at block ${block} is too deep`)
+  }
+
+  #bad(what: string): void {
+    this.#findings.add('corruption', `thin pool ${this.#pool.name}: ${what}`)
+  }
+}
