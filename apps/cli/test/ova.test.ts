@@ -1,6 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { createRegistry } from '@img/core'
+import { convertFile, openFile } from '@img/node'
+import { ova } from '@img/ova/format'
+import { raw } from '@img/raw/format'
+import { vmdk } from '@img/vmdk/format'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { img, imgBytes, mustImg, runProgram, temporaryDirectory } from './support/cli.js'
 
@@ -65,6 +70,19 @@ describe('img convert -O ova', () => {
     await mustImg(['compare', '-f', 'vmdk', '-F', 'raw', 'unpacked/My_server-disk1.vmdk', 'system.raw'], {
       cwd,
     })
+  })
+
+  it('is what convertFile of @img/node does, with one disk', async () => {
+    const registry = createRegistry([ova, vmdk, raw])
+    await using disk = await openFile(join(cwd, 'data.raw'), { format: 'raw', registry })
+    await convertFile(disk, join(cwd, 'one.ova'), { format: 'ova', registry, options: { cpus: 4 } })
+    await using image = await openFile(join(cwd, 'one.ova'), { registry, options: { verify: 'all' } })
+    const found = new Uint8Array(image.size)
+    await image.read(0, found)
+    expect(Buffer.compare(found, data)).toBe(0)
+    const bad = convertFile(disk, join(cwd, 'none.ova'), { format: 'ova', registry, options: { cpus: 0 } })
+    await expect(bad).rejects.toMatchObject({ code: 'IMG_BAD_OPTION' })
+    expect(existsSync(join(cwd, 'none.ova'))).toBe(false)
   })
 
   it('leaves nothing where it fails, and says why', async () => {
