@@ -41,17 +41,28 @@ export class GrainTables {
   }
 }
 
+/** The host has numbers in the order of the format: bytes are copied as they are. */
+const littleEndian: boolean = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1
+
 /** Entries of a grain directory or a grain table. */
 export function decodeEntries(bytes: Uint8Array): Uint32Array {
-  const view = viewOf(bytes)
-  return Uint32Array.from({ length: Math.floor(bytes.length / 4) }, (_, i) => view.getUint32(i * 4, true))
+  const entries = new Uint32Array(Math.floor(bytes.length / 4))
+  if (littleEndian) new Uint8Array(entries.buffer).set(bytes.subarray(0, entries.length * 4))
+  else {
+    const view = viewOf(bytes)
+    for (let i = 0; i < entries.length; i++) entries[i] = view.getUint32(i * 4, true)
+  }
+  return entries
 }
 
 /** The same as bytes. */
 export function encodeEntries(entries: Uint32Array, length: number = entries.length * 4): Uint8Array {
   const bytes = new Uint8Array(length)
-  const view = viewOf(bytes)
-  for (let i = 0; i < entries.length; i++) view.setUint32(i * 4, entries[i] as number, true)
+  if (littleEndian) bytes.set(new Uint8Array(entries.buffer, entries.byteOffset, entries.length * 4))
+  else {
+    const view = viewOf(bytes)
+    for (let i = 0; i < entries.length; i++) view.setUint32(i * 4, entries[i] as number, true)
+  }
   return bytes
 }
 

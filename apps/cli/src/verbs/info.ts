@@ -27,7 +27,7 @@ Examples:
   img info --segments disk-with-lvm.raw
 `
 
-/** `img info`: opens nothing but the image itself, unless asked for the chain. */
+/** `img info`: opens nothing but the image itself and extents with a header of their own, unless asked for the chain. */
 export const info: Verb = {
   define(command: Command) {
     defineSource(command)
