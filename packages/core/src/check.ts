@@ -42,4 +42,6 @@ export interface CheckResult {
   readonly allocatedClusters?: number | undefined
   readonly fragmentedClusters?: number | undefined
   readonly compressedClusters?: number | undefined
+  /** The check could not go on: the numbers are of what it came to. `checkErrors` is not 0 then. */
+  readonly stopped?: boolean | undefined
 }

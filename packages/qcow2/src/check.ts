@@ -36,8 +36,10 @@ export async function checkImage(storage: Storage, header: Header, options: Chec
   const io = { signal }
   if (repair === undefined) {
     const report = new CheckReport(onFinding)
-    await stoppable(() => runCheck(new CheckedFile(storage, report, io), header, report, undefined, io))
-    return { result: report.result(false), header, repaired: false }
+    const done = await stoppable(() =>
+      runCheck(new CheckedFile(storage, report, io), header, report, undefined, io),
+    )
+    return { result: { ...report.result(false), ...stopped(done) }, header, repaired: false }
   }
   const target = dryRun ? new DryRunStorage(storage) : writable(storage)
   const first = new CheckReport(onFinding)
@@ -53,11 +55,18 @@ export async function checkImage(storage: Storage, header: Header, options: Chec
   const { corruptionsFixed, leaksFixed } = first.counts
   const repaired = !dryRun
   if (!done || (corruptionsFixed === 0 && leaksFixed === 0)) {
-    return { result: first.result(true), header: now, repaired }
+    return { result: { ...first.result(true), ...stopped(done) }, header: now, repaired }
   }
   const second = new CheckReport(onFinding)
-  await stoppable(() => runCheck(new CheckedFile(target, second, io), now, second, undefined, io))
-  return { result: { ...second.result(true), corruptionsFixed, leaksFixed }, header: now, repaired }
+  const again = await stoppable(() =>
+    runCheck(new CheckedFile(target, second, io), now, second, undefined, io),
+  )
+  const result = { ...second.result(true), corruptionsFixed, leaksFixed, ...stopped(again) }
+  return { result, header: now, repaired }
+}
+
+function stopped(done: boolean): Pick<CheckResult, 'stopped'> {
+  return done ? {} : { stopped: true }
 }
 
 /** Runs until the end, or until a check cannot go on: then it has been told of. */

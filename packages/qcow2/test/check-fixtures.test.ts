@@ -18,7 +18,7 @@ function expectSame(outcome: Outcome, expected: CheckRun): void {
   const { filename: _, format: __, ...json } = expected.json ?? {}
   expect(outcome.lines).toEqual(shownLines(expected.stderr))
   expect(outcome.rc).toBe(expected.rc)
-  if (expected.json) expect(outcome.json).toEqual(json)
+  expect(outcome.json).toEqual(expected.json && json)
 }
 
 const checked = fixtures.filter(

@@ -69,6 +69,8 @@ export const check: Verb = {
     }
     try {
       const result = await run(image, { repair, dryRun, signal })
+      // As qemu-img: without numbers, which say nothing.
+      if (result.stopped === true) throw new Failure('Check failed')
       const { leaksFixed = 0, corruptionsFixed = 0 } = result
       if (leaksFixed + corruptionsFixed > 0 && output === 'human') {
         // The format checked again what it repaired.

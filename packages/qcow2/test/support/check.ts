@@ -61,7 +61,8 @@ export async function runCheck(storage: Storage, repair?: 'leaks' | 'all', dryRu
   await image.close()
   return {
     rc: exitCode(result),
-    json: numbers(result),
+    // Where a check gives up, qemu-img prints no numbers.
+    ...(result.stopped !== true && { json: numbers(result) }),
     lines: findings.map(({ message }) => message.replace(/(Can't get refcount for cluster \d+): .*/, '$1')),
   }
 }
