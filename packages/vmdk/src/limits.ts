@@ -6,6 +6,8 @@ export const MAX_DESCRIPTOR_BYTES: number = 1024 * 1024
 export const MAX_EXTENTS = 65536
 /** Sectors of a grain at most: 1 GiB, as in QEMU. */
 export const MAX_GRAIN_SECTORS = 0x20_0000
+/** Sectors of a compressed grain at most, 64 MiB: it is held in memory as a whole. Others write 64 KiB. */
+export const MAX_COMPRESSED_SECTORS = 0x2_0000
 /** Entries of a grain table of a hosted sparse extent at most, as in QEMU and by VMware's technote. */
 export const MAX_GTES = 512
 /** Entries of a grain directory at most, as in QEMU. */

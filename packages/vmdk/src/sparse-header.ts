@@ -1,6 +1,6 @@
 import { divideUp, isPowerOfTwo, readU64LE, viewOf, writeU64LE } from '@img/core'
 import { corrupt, truncated, unsupported } from './errors.js'
-import { MAX_GD_ENTRIES, MAX_GRAIN_SECTORS, MAX_GTES, SECTOR } from './limits.js'
+import { MAX_COMPRESSED_SECTORS, MAX_GD_ENTRIES, MAX_GRAIN_SECTORS, MAX_GTES, SECTOR } from './limits.js'
 
 /** "KDMV", as a big-endian number. */
 export const SPARSE_MAGIC = 0x4b44_4d56
@@ -86,6 +86,9 @@ function checkHeader(header: SparseHeader, source: string, at: number): void {
   const { grainSectors, gtesPerGt, flags, compression, capacity } = header
   if (!isPowerOfTwo(grainSectors) || grainSectors > MAX_GRAIN_SECTORS) {
     throw corrupt(`grain size ${grainSectors} sectors`, source, at + 20)
+  }
+  if (isCompressed(header) && grainSectors > MAX_COMPRESSED_SECTORS) {
+    throw unsupported(`compressed grains of ${grainSectors} sectors`, source, at + 20)
   }
   if (gtesPerGt < 1 || gtesPerGt > MAX_GTES) {
     throw corrupt(`${gtesPerGt} entries in a grain table`, source, at + 44)
