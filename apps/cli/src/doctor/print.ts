@@ -23,7 +23,7 @@ const states: Readonly<Record<ReferenceReport['state'], string>> = {
 }
 const verdicts = {
   healthy: 'nothing wrong was found',
-  unsafe: 'it can be read, but look at the risks first',
+  unsafe: 'there are risks: look at them first',
   damaged: 'there are problems',
 } as const
 
