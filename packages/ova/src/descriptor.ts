@@ -1,7 +1,7 @@
 import { corrupt, ovaError } from './errors.js'
 import { MAX_ENTRIES } from './limits.js'
 import { unitBytes } from './units.js'
-import { childOf, childrenOf, parseXml, type XmlElement } from './xml.js'
+import { childrenOf, parseXml, type XmlElement } from './xml.js'
 
 /** A file that a package refers to. DSP0243, 7.1 "File references" (References). */
 export interface OvfFile {
@@ -53,12 +53,15 @@ export function parseDescriptor(bytes: Uint8Array, source: string): Descriptor {
   if (version === undefined) {
     throw ovaError('IMG_UNSUPPORTED', `OVF of the version ${JSON.stringify(root.uri)}`, source)
   }
-  const files = childrenOf(childOf(root, 'References'), 'File').map((element) => fileOf(element, source))
+  const { uri } = root
+  const files = childrenOf(root, 'References', uri)
+    .flatMap((references) => childrenOf(references, 'File', uri))
+    .map((element) => fileOf(element, source))
   const byId = new Map(files.map((file) => [file.id, file]))
   if (byId.size < files.length) throw corrupt('two files have one id', source)
   const properties = propertiesOf(root)
-  const disks = childrenOf(root, 'DiskSection')
-    .flatMap((section) => childrenOf(section, 'Disk'))
+  const disks = childrenOf(root, 'DiskSection', uri)
+    .flatMap((section) => childrenOf(section, 'Disk', uri))
     .map((element, index) => diskOf(element, index + 1, { byId, properties, source }))
   if (new Set(disks.map(({ id }) => id)).size < disks.length) throw corrupt('two disks have one id', source)
   if (files.length > MAX_ENTRIES || disks.length > MAX_ENTRIES)

@@ -47,7 +47,11 @@ export function parseXml(bytes: Uint8Array, source: string): XmlElement {
     if (nodes > MAX_XML_NODES || stack.length >= MAX_XML_DEPTH)
       throw corrupt('the descriptor has too many elements', source)
     const values = new Map<string, string>()
-    for (const { prefix, local: name, value } of list) if (prefix !== 'xmlns') values.set(name, value)
+    // Names are told apart by their last part: one of the standard's own stands before any other.
+    const own = list.filter((attribute) => attribute.uri === '' || attribute.uri.includes('/ovf/envelope'))
+    for (const { prefix, local: name, value } of [...list, ...own]) {
+      if (prefix !== 'xmlns') values.set(name, value)
+    }
     const element: OpenElement = { name: local, uri, attributes: values, children: [], text: '' }
     stack[stack.length - 1]?.children.push(element)
     stack.push(element)
@@ -79,9 +83,14 @@ function decode(bytes: Uint8Array, source: string): string {
   return text
 }
 
-/** The children with that name, whatever their namespace. */
-export function childrenOf(element: XmlElement | undefined, name: string): readonly XmlElement[] {
-  return element?.children.filter((child) => child.name === name) ?? []
+/** The children with that name, whatever their namespace unless one is given. */
+export function childrenOf(
+  element: XmlElement | undefined,
+  name: string,
+  uri?: string,
+): readonly XmlElement[] {
+  const same = (child: XmlElement): boolean => child.name === name && (uri === undefined || child.uri === uri)
+  return element?.children.filter(same) ?? []
 }
 
 /** The first child with that name. */

@@ -164,6 +164,17 @@ describe('XML', () => {
     refused(descriptor(files, `<x ${attributes}/>`).bytes, 'IMG_CORRUPT')
   })
 
+  it('of other namespaces counts for nothing beside the standard', () => {
+    const xml = `<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xmlns:x="x">
+      <x:References><x:File ovf:id="no" ovf:href="no"/></x:References>
+      <References><x:File ovf:id="no" ovf:href="no"/><File x:href="evil" ovf:id="f" ovf:href="good" x:id="g" id="h"/></References>
+      <x:DiskSection><Disk ovf:diskId="no" ovf:capacity="1"/></x:DiskSection></Envelope>`
+    const { files, disks } = parseDescriptor(utf8(xml), 'x')
+    expect(files.map(({ href }) => href)).toEqual(['good'])
+    expect(files[0]?.id).not.toBe('g')
+    expect(disks).toEqual([])
+  })
+
   it('of other kinds and versions is refused', () => {
     refused('<html/>', 'IMG_NOT_THIS_FORMAT')
     refused('<Envelope/>', 'IMG_UNSUPPORTED')
