@@ -87,10 +87,10 @@ describe('--open', () => {
 
   it('says which options there are', async () => {
     const { code, stderr } = await img(['info', '--open', 'part=1', '-f', 'lvm', 'disk0.raw'], run)
-    expect([code, stderr]).toEqual([
-      1,
-      "img: Could not open 'disk0.raw': Block format 'lvm' does not support the option 'part'\nimg: hint: lvm has: lv, pv\n",
-    ])
+    expect(code).toBe(1)
+    expect(stderr).toMatch(
+      /^img: Could not open 'disk0\.raw': Block format 'lvm' does not support the option 'part'\nimg: hint: lvm has: lv, pv/,
+    )
     const wrong = await img(['info', '--open', '=1', 'disk0.raw'], run)
     expect(wrong.stderr).toBe("img: --open expects NAME=VALUE, not '=1'\n")
   })
