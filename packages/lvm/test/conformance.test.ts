@@ -2,6 +2,7 @@ import { formatConformance, type Sample } from '@img/conformance'
 import { describe, it } from 'vitest'
 import { lvm } from '../src/format.js'
 import { buildDisk, extentSize, volume } from './support/build.js'
+import { volumeSize, writableLvm } from './support/writable.js'
 
 const content = Uint8Array.from({ length: 6 * extentSize }, (_, at) => (at * 7 + Math.floor(at / 256)) % 251)
 const disk = buildDisk(
@@ -45,5 +46,16 @@ formatConformance(
       sample('both', part(1, 2)),
       sample('nought', new Uint8Array(3 * extentSize)),
     ],
+  },
+)
+
+formatConformance(
+  { describe, it },
+  {
+    format: writableLvm,
+    options: ['linear', 'raid1', 'raid6', 'raid10', 'snapshot', 'origin'].map((kind) => ({ kind })),
+    virtualSize: (requested, { kind }) => volumeSize(requested, String(kind)),
+    sizes: [512, extentSize, 10 * extentSize + 512],
+    depth: 0.3,
   },
 )
