@@ -45,7 +45,7 @@ describe('a parent that is known by its UUID', () => {
       await mustImg(['compare', '-f', 'vdi', '-F', 'raw', name, 'c.raw'], there)
     }
     const chain = await mustImg(['info', '--backing-chain', 'top.vdi'], there)
-    expect(chain).toMatch(/backing file: [0-9a-f-]{36} \(actual path: p\.vdi\)\n[^]*\nimage: p\.vdi\n/)
+    expect(chain).toMatch(/backing file: [0-9a-f-]{36} \(actual path: p\.vdi\)\n[\s\S]*\nimage: p\.vdi\n/)
     await mustImg(['create', '-q', '-f', 'vdi', '-b', 'top.vdi', '-F', 'vdi', 'above.vdi'], there)
     await mustImg(['rebase', '-b', '', 'above.vdi'], there)
     await mustImg(['rebase', '-u', '-b', 'top.vdi', '-F', 'vdi', 'above.vdi'], there)
