@@ -105,6 +105,7 @@ export interface GrownVolume {
  * cannot. A change is done when its promise resolves, and survives a power cut; until then all is as before.
  */
 export interface VolumeStore {
+  /** The group with its disks and volumes, as it is now. */
   info(): MaybePromise<VolumeGroupInfo>
   /**
    * Makes a volume; what it holds is not cleared unless the format says so.

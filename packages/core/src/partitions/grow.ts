@@ -17,7 +17,9 @@ export interface GrownPartition {
 export interface GrowableDisk extends PartitionedDisk {
   /** For messages. */
   readonly label: string
+  /** As of a storage: absent where the disk cannot be written. @throws {ImageError} */
   write?(offset: number, bytes: Uint8Array, options?: IoOptions): Promise<void>
+  /** Makes what was written survive a power cut. @throws {ImageError} */
   flush?(options?: IoOptions): Promise<void>
 }
 
