@@ -95,3 +95,32 @@ describe('--open', () => {
     expect(wrong.stderr).toBe("img: --open expects NAME=VALUE, not '=1'\n")
   })
 })
+
+describe('diff of thin volumes', () => {
+  const side = (flag: string, lv: string): string[] => [flag, `lv=${lv}`, flag, 'pv=disk1.raw']
+  const disks = ['-f', 'lvm', '-F', 'lvm', 'disk0.raw', 'disk0.raw']
+  const ranges = (text: string): readonly { start: number; length: number }[] =>
+    (JSON.parse(text) as { extents: { start: number; length: number }[] }).extents
+
+  it('tells between a volume and its snapshot what their contents tell, read or not', async () => {
+    for (const lv of ['t1', 's1']) {
+      await mustImg(
+        ['convert', '-f', 'lvm', ...side('--open', lv), '-O', 'raw', 'disk0.raw', `${lv}.raw`],
+        run,
+      )
+    }
+    const args = ['diff', '--output=json', ...side('--open', 's1'), ...side('--open2', 't1')]
+    const found = await img([...args, ...disks], run)
+    const plain = await img(['diff', '--output=json', '-f', 'raw', '-F', 'raw', 's1.raw', 't1.raw'], run)
+    const cut = (text: string): readonly string[] =>
+      ranges(text).flatMap(({ start, length }) =>
+        Array.from({ length: length / 512 }, (_, i) => `${start + i * 512}`),
+      )
+    expect([found.code, plain.code]).toEqual([1, 1])
+    expect(cut(found.stdout)).toEqual(cut(plain.stdout))
+    const quick = await img([...args, '--quick', ...disks], run)
+    const covered = new Set(cut(quick.stdout))
+    expect(cut(plain.stdout).filter((sector) => !covered.has(sector))).toEqual([])
+    expect(covered.size).toBeLessThan(134217728 / 512)
+  })
+})
