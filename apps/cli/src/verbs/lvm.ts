@@ -47,7 +47,7 @@ Examples:
 export const lvm: Verb = {
   define(command: Command) {
     defineDryRun(defineSource(command))
-      .usage('ACTION [options] FILE [NAME] [SIZE|NEW]')
+      .usage('[options] ACTION FILE [NAME] [SIZE|NEW]')
       .option('-f, --format <format>', 'format of the content of the disk (default: lvm)')
       .option('--segments', 'with list: also where each volume lies, and the hidden ones')
       .option('--output <how>', 'with list: human or json')
