@@ -15,6 +15,8 @@ const MOST_BEHIND: number = 64 * STEP
 export interface FooterOptions extends IoOptions {
   /** Told where it is not at the very end. */
   readonly warn?: ((message: string) => void) | undefined
+  /** Without one, the header does. */
+  readonly salvage?: boolean | undefined
 }
 
 /**

@@ -136,6 +136,7 @@ export function sparseContext(context: OpenContext): SparseContext {
   return {
     signal,
     tolerant: repair === true || salvage === true || inspect,
+    salvage,
     warn: (message) => context.warn(message),
   }
 }

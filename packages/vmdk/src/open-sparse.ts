@@ -1,4 +1,4 @@
-import type { IoOptions, Storage } from '@img/core'
+import { ImageError, type IoOptions, type Storage } from '@img/core'
 import type { CowdHeader } from './cowd-header.js'
 import { truncated } from './errors.js'
 import { type FooterOptions, findFooter } from './find-footer.js'
@@ -19,6 +19,8 @@ import {
 export interface SparseContext extends IoOptions {
   /** Damage costs only what it hits. */
   readonly tolerant?: boolean | undefined
+  /** A stream without its footer is looked through for grains. */
+  readonly salvage?: boolean | undefined
   warn(message: string): void
 }
 
@@ -42,7 +44,13 @@ export async function readSparseHeader(storage: Storage, options: FooterOptions)
   const { label, size } = storage
   const header = parseSparseHeader(await readBytes(storage, 0, Math.min(SECTOR, size), options), label)
   if (header.gdOffset !== undefined) return header
-  return findFooter(storage, options)
+  const found = findFooter(storage, options)
+  const scannable = options.salvage === true && isCompressed(header) && hasFlag(header.flags, Flag.markers)
+  if (!scannable) return found
+  return found.catch((error: unknown) => {
+    if (ImageError.is(error, 'IMG_TRUNCATED')) return header
+    throw error
+  })
 }
 
 /**
@@ -55,12 +63,6 @@ export async function openSparse(storage: Storage, context: SparseContext): Prom
   if (header.overhead * SECTOR > size && !context.tolerant) {
     throw truncated(`ends inside its metadata of ${header.overhead} sectors`, label, size)
   }
-  const entries = directoryEntries(header)
-  const primary = await readDirectory(storage, header.gdOffset ?? 0, entries, context)
-  const redundant = hasFlag(header.flags, Flag.redundantTable)
-    ? await readDirectory(storage, header.rgdOffset, entries, context)
-    : undefined
-  const directory = chooseDirectory(storage, header, primary, redundant, context)
   const shape: SparseShape = {
     capacity: header.capacity,
     grainSectors: header.grainSectors,
@@ -70,6 +72,18 @@ export async function openSparse(storage: Storage, context: SparseContext): Prom
     compressed: isCompressed(header),
     markers: hasFlag(header.flags, Flag.markers),
   }
+  if (header.gdOffset === undefined) {
+    const { scanStream } = await import('./scan-stream.js')
+    const { extent, grains } = await scanStream(storage, header, shape, context)
+    context.warn(`${label}: the footer is lost; ${grains} grains were found by their markers`)
+    return { extent, header, primary: undefined, redundant: undefined }
+  }
+  const entries = directoryEntries(header)
+  const primary = await readDirectory(storage, header.gdOffset ?? 0, entries, context)
+  const redundant = hasFlag(header.flags, Flag.redundantTable)
+    ? await readDirectory(storage, header.rgdOffset, entries, context)
+    : undefined
+  const directory = chooseDirectory(storage, header, primary, redundant, context)
   return { extent: new SparseExtent(storage, shape, directory), header, primary, redundant }
 }
 

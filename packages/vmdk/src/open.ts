@@ -115,7 +115,7 @@ async function openDescriptorFile(
 
 async function openSparseFile(storage: Storage, context: OpenContext): Promise<ImageParts> {
   const { label } = storage
-  const header = await readSparseHeader(storage, { signal: context.signal })
+  const header = await readSparseHeader(storage, { signal: context.signal, salvage: context.salvage })
   const found = await embeddedDescriptor(storage, header, context)
   const createType = found && checkDescriptor(found.descriptor, label)
   const lines = found?.descriptor.extents() ?? []

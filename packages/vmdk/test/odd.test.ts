@@ -1,13 +1,13 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { ImageError } from '@img/core'
+import { ImageError, openImage } from '@img/core'
 import { content, patternDisk } from '@tooling/test-disks/disks'
 import { hasQemu, run } from '@tooling/test-disks/qemu'
 import { MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { vmdk } from '../src/format.js'
 import { type Craft, craft } from './support/craft.js'
-import { openVmdk } from './support/disks.js'
+import { openVmdk, registry } from './support/disks.js'
 import { openPath, temporaryFolder } from './support/folder.js'
 
 const folder = temporaryFolder('vmdk-odd-')
@@ -128,5 +128,29 @@ describe('streams that no tool here makes', () => {
     const failed = await openVmdk(storage).catch((error: unknown) => error)
     expect(ImageError.is(failed, 'IMG_TRUNCATED')).toBe(true)
     expect(storage.bytesRead).toBeLessThan(2 * bytes.length)
+  })
+
+  it('salvaged without a footer, as far as there are grains', async () => {
+    const disk = patternDisk(size, 6)
+    const bytes = craft(disk, { stream: true })
+    for (const cut of [1536, 4096, 400_000]) {
+      const storage = new MemoryStorage(bytes.slice(0, -cut))
+      const warnings: string[] = []
+      const options = { registry, format: 'vmdk', onWarning: (text: string) => warnings.push(text) }
+      await using image = await openImage(storage, { ...options, salvage: true })
+      expect(warnings.join()).toMatch(/grains were found/)
+      const failed: number[] = []
+      for (let at = 0; at < size; at += 65_536) {
+        const part = new Uint8Array(Math.min(65_536, size - at))
+        const error = await image.read(at, part).catch((reason: unknown) => reason)
+        if (error === undefined) expect(Buffer.compare(part, disk.subarray(at, at + 65_536))).toBe(0)
+        else expect(ImageError.is(error, 'IMG_TRUNCATED')).toBe(true)
+        if (error !== undefined) failed.push(at)
+      }
+      // Only from some grain on; where all grains and the end are there, nowhere.
+      expect(failed).toEqual(failed.map((_, i) => size - (size % 65_536) - (failed.length - 1 - i) * 65_536))
+      if (cut === 400_000) expect(failed.length).toBeGreaterThan(2)
+      else expect(failed.length).toBeLessThan(3)
+    }
   })
 })
