@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { img, mustImg, runProgram, temporaryDirectory } from './support/cli.js'
@@ -156,6 +156,24 @@ describe('diff', () => {
   it('reads nothing of what an overlay shares with its base', async () => {
     await mustImg(['create', '-q', '-f', 'qcow2', '-b', 'before.qcow2', '-F', 'qcow2', 'over.qcow2'], run)
     expect((await told(['--quick', 'before.qcow2', 'over.qcow2'], 0)).identical).toBe(true)
+  })
+
+  it.skipIf(process.platform === 'win32')('ends with 130 on SIGINT, and leaves nothing', async () => {
+    for (const name of ['large1.raw', 'large2.raw']) {
+      writeFileSync(join(cwd, name), '')
+      truncateSync(join(cwd, name), 64 * 1024 ** 3)
+    }
+    const names = readdirSync(cwd)
+    const args = ['--overlay', 'never.qcow2', '--checksum', '--progress=json']
+    const { code, stdout } = await img(
+      ['diff', ...args, '-f', 'raw', '-F', 'raw', 'large1.raw', 'large2.raw'],
+      {
+        cwd,
+        onStart: (child) => child.stderr?.once('data', () => child.kill('SIGINT')),
+      },
+    )
+    expect([code, stdout]).toEqual([130, ''])
+    expect(readdirSync(cwd)).toEqual(names)
   })
 
   it.each([
