@@ -78,10 +78,15 @@ export function newCommand(name: string): Command {
     )
 }
 
+/** Characters in a line of help. */
+const widestHelp = 100
+
 /** Parses. @returns the help text where that was asked for. @throws {Failure} */
 function parse(command: Command, args: readonly string[]): string | undefined {
   let text = ''
   command.configureOutput({
+    // Wider, nobody follows a line.
+    getOutHelpWidth: () => Math.min(process.stdout.columns || 80, widestHelp),
     writeOut: (part) => {
       text += part
     },
@@ -93,23 +98,29 @@ function parse(command: Command, args: readonly string[]): string | undefined {
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error
     if (error.code === 'commander.helpDisplayed') return text
-    throw inQemuWords(error, args)
+    throw inQemuWords(error, args, command)
   }
 }
 
-function inQemuWords(error: CommanderError, args: readonly string[]): Failure {
+function inQemuWords(error: CommanderError, args: readonly string[], command: Command): Failure {
   const last = args[args.length - 1] ?? ''
   if (error.code === 'commander.optionMissingArgument')
     return usageError(`missing argument for option '${last}'`)
-  const unknown = /unknown option '([^']*)'(?:\s*\(Did you mean (?:one of )?(.*)\?\))?/s.exec(error.message)
+  const unknown = /unknown option '([^']*)'/s.exec(error.message)
   if (unknown === null) return usageError(error.message.replace(/^error: /, ''))
-  const [, option = '', meant] = unknown
-  return usageError(`unrecognized option '${option}'`, meant && `did you mean ${meant}?`)
+  const [, option = ''] = unknown
+  const name = option.replace(/=.*/s, '')
+  const near = name.startsWith('--') ? nearest(name, longOptions(command)) : undefined
+  return usageError(`unrecognized option '${option}'`, near && `did you mean ${near}?`)
+}
+
+function longOptions(command: Command): string[] {
+  return ['--help', ...command.options.flatMap(({ long }) => long ?? [])]
 }
 
 /** getopt takes the beginning of a long option where only one begins so. */
 function expandLongOptions(command: Command, args: readonly string[]): string[] {
-  const known = ['--help', ...command.options.flatMap(({ long }) => long ?? [])]
+  const known = longOptions(command)
   const end = args.indexOf('--')
   return args.map((arg, i) => {
     const [, name = '', rest = ''] = /^(--[a-z][a-z-]*)(=.*)?$/s.exec(arg) ?? []

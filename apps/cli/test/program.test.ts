@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { describeError } from '../src/errors.js'
 import { parseProgram, type Run } from '../src/program.js'
-import { verbs } from '../src/verbs/index.js'
+import { verbs as allVerbs } from '../src/verbs/index.js'
 
 async function run(...args: string[]): Promise<Run> {
   const parsed = await parseProgram(args)
@@ -25,6 +25,9 @@ async function refusal(...args: string[]): Promise<string> {
 }
 
 const tryHelp = "Try 'img --help' for more information\n"
+
+/** Those for people. */
+const verbs = allVerbs.filter(({ hidden }) => hidden !== true)
 
 describe('options, as getopt takes them', () => {
   it('joins short flags, the last with its value', async () => {
@@ -102,6 +105,10 @@ describe('refusals', () => {
     [
       ['info', '--detials', 'a'],
       `img: unrecognized option '--detials'\n${tryHelp}img: hint: did you mean --details?\n`,
+    ],
+    [
+      ['info', '--outptu=json', 'a'],
+      `img: unrecognized option '--outptu=json'\n${tryHelp}img: hint: did you mean --output?\n`,
     ],
   ])('%j', async (args, expected) => {
     expect(await refusal(...args)).toBe(expected)

@@ -6,7 +6,8 @@ import { nearest } from '../suggest.js'
 import type { Invocation, Verb } from '../verb.js'
 
 const after = `
-Prints what makes a shell complete verbs, options, formats and the options of formats. SHELL is ${shells.join(', ')}.
+Prints what makes a shell complete verbs, options, formats and the options of formats.
+SHELL is ${shells.join(', ')}.
 
 Examples:
   source <(img completion bash)                                             # this shell; in ~/.bashrc: every one
@@ -21,7 +22,7 @@ export const completion: Verb = {
   firstOperand: shells,
 
   define(command: Command) {
-    command.usage('SHELL').addHelpText('after', after)
+    command.usage('[options] SHELL').addHelpText('after', after)
   },
 
   run({ operands }: Invocation) {

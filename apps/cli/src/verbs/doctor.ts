@@ -11,12 +11,14 @@ import { defineSecrets, secretsOf } from '../secrets/index.js'
 import { type Invocation, type Options, outputOption, type Verb } from '../verb.js'
 
 const after = `
-Tells what FILE is and by what it was recognised, which plugin reads it, whether it is damaged, cut short, in use, encrypted, or made
-to do harm, which other files it names, and what is on the disk. Nothing is written; of the files that it names, only
-those are opened that any verb would (--allow-ref).
+Tells what FILE is and by what it was recognised, which plugin reads it, whether it is damaged,
+cut short, in use, encrypted, or made to do harm, which other files it names, and what is on the
+disk. Nothing is written; of the files that it names, only those are opened that any verb would
+(--allow-ref).
 
-Exit codes: 0 nothing wrong; 1 FILE cannot be looked at; 2 there are problems: damage, or something that is needed is missing;
-3 there are only risks: it can be read, but is not to be trusted without a look.
+Exit codes: 0 nothing wrong; 1 FILE cannot be looked at; 2 there are problems: damage, or something
+that is needed is missing; 3 there are only risks: it can be read, but is not to be trusted without
+a look.
 
 Examples:
   img doctor download.qcow2

@@ -9,8 +9,9 @@ import type { Plugin } from '../plugins/load.js'
 import { type Invocation, outputOption, type Verb } from '../verb.js'
 
 const after = `
-Every plugin found is loaded. Looked for are, in this order: --plugin, IMG_PLUGINS, the dependencies of the nearest package.json
-(not with --no-discovery), and the packages installed with img. Of two with one format, the first has it.
+Every plugin found is loaded. Looked for are, in this order: --plugin, IMG_PLUGINS, the dependencies
+of the nearest package.json (not with --no-discovery), and the packages installed with img. Of two
+with one format, the first has it.
 
 Examples:
   img plugins
