@@ -100,6 +100,8 @@ describe('img convert -O ova', () => {
     await refused(['-B', 'data.raw', '-F', 'raw', 'system.qcow2'], 'Backing file not supported')
     await refused(['--bitmaps', 'system.qcow2'], 'bitmaps')
     await refused(['-f', 'raw', '-'], 'cannot be read from a pipe', data)
+    const made = await img(['create', '-f', 'ova', 'new.ova', '1G'], { cwd })
+    expect([made.code, made.stderr]).toEqual([1, expect.stringContaining('img convert -O ova')])
     const same = await img(['convert', '-O', 'ova', '--open', 'disk=1', 'vm.ova', 'vm.ova'], { cwd })
     expect(same.stderr).toContain('cannot be the target too')
   })

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
   type BlockDevice,
+  createImage,
   createRegistry,
   type ForwardSink,
   memoryStorage,
@@ -138,6 +139,10 @@ describe('an archive of disks', () => {
     await expect(pack([])).rejects.toMatchObject({ code: 'IMG_BAD_OPTION' })
     await expect(pack([two], {}, { registry: createRegistry([ova]) })).rejects.toMatchObject({
       code: 'IMG_PLUGIN_MISSING',
+    })
+    await expect(createImage(ova, memoryStorage(), { size: 512 })).rejects.toMatchObject({
+      code: 'IMG_UNSUPPORTED',
+      hint: expect.stringContaining('img convert -O ova'),
     })
     await expect(packImages(vmdk, [await openRaw(two)], memoryStorage(), { registry })).rejects.toMatchObject(
       { code: 'IMG_UNSUPPORTED' },

@@ -26,7 +26,9 @@ export function withArguments(
   { size, backing, backingFormat }: CreateArguments,
 ): CreateValues {
   if (format.create === undefined)
-    throw new Failure(`Format driver '${format.name}' does not support image creation`)
+    throw new Failure(`Format driver '${format.name}' does not support image creation`, {
+      hint: format.pack && `it is made of disks that there are: img convert -O ${format.name} DISK... TARGET`,
+    })
   const read = readCreateValues(format, given)
   if (read.size !== undefined && size !== undefined)
     throw new Failure('The image size must be specified only once')

@@ -90,8 +90,17 @@ export async function createWriter(
     throw new RangeError(`size ${size} is not a size in bytes`)
   }
   const spec = { size, options: parseCreateOptions(format, options.options), compress }
-  if (format.create === undefined)
-    throw new ImageError('IMG_UNSUPPORTED', `Format driver '${format.name}' does not support image creation`)
+  if (format.create === undefined) {
+    throw new ImageError(
+      'IMG_UNSUPPORTED',
+      `Format driver '${format.name}' does not support image creation`,
+      {
+        format: format.name,
+        hint:
+          format.pack && `it is made of disks that there are: img convert -O ${format.name} DISK... TARGET`,
+      },
+    )
+  }
   const writer = await format.create(target, spec, createContext(options, target))
   if (compress === true && writer.compression === undefined) {
     await writer.close?.()
