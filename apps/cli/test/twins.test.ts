@@ -7,6 +7,7 @@ import { hasQemu7 } from './support/qemu.js'
 /** Where a line ends otherwise than qemu-img's, and why. Whatever stands here must really differ. */
 const differences: Readonly<Record<string, string>> = {
   'snapshot -a x a.raw': 'qemu-img opens the image twice, and warns twice',
+  'snapshot -f qcow2 -l a.qcow2': 'the format can be named, as for other verbs',
   'snapshot -d 2 s.qcow2': 'a snapshot is also deleted by its id',
   'bench -d 0 -c 1 a.qcow2': 'qemu-img never ends',
 }
