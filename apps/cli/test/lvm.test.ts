@@ -125,6 +125,9 @@ describe('a disk with volumes', () => {
     const target = 'driver=lvm,lv=vg0/root,file.filename=snap.raw'
     await mustImg(['convert', '-n', '--target-image-opts', '-f', 'raw', 'zeros.raw', target], { cwd })
     expect(await mustImg(['snapshot', '-l', ...root, 'snap.raw'], { cwd })).toContain('before')
+    expect(await mustImg(['snapshot', '-l', '-f', 'lvm', 'snap.raw'], { cwd })).toContain('before')
+    const unnamed = await img(['snapshot', '-c', 'more', '-f', 'lvm', 'snap.raw'], { cwd })
+    expect(unnamed.stderr).toContain('has several logical volumes: root, before')
     expect(await read('root', 'snap.raw', 'out.raw')).toBe(sha256('zeros.raw'))
     expect(await read('before', 'snap.raw', 'out.raw')).toBe(sha256('root.raw'))
     await mustImg(['snapshot', '-a', 'before', ...root, 'snap.raw'], { cwd })

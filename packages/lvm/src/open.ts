@@ -160,12 +160,11 @@ async function driverOf(
       lookup,
       ...(context.writable && volume !== undefined && writing(volume, group, unwritable)),
     },
-    ...(chosen !== undefined && {
-      snapshots: flushedFirst(
-        snapshotStore({ session, random, context, origin: chosen, changed: () => volume?.forget() }),
-        async (options) => volume?.flush(options),
-      ),
-    }),
+    // Where no volume was chosen, those of the whole group are listed.
+    snapshots: flushedFirst(
+      snapshotStore({ session, random, context, origin: chosen, changed: () => volume?.forget() }),
+      async (options) => volume?.flush(options),
+    ),
     volumes: flushedFirst(store, async (options) => volume?.flush(options)),
     async check(options) {
       const { checkGroup } = await import('./check.js')
