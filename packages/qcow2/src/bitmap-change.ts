@@ -37,7 +37,7 @@ export async function addBitmap(
   }
   if (encoded.length === 0) throw bitmapError(target, 'IMG_BAD_OPTION', 'Bitmap name cannot be empty')
   const refuse = (code: 'IMG_BAD_OPTION' | 'IMG_UNSUPPORTED', why: string): never => {
-    throw bitmapError(target, code, `Can't make bitmap '${name}' persistent: ${why}`)
+    throw bitmapError(target, code, `Can't make bitmap '${name}' persistent in '${storage.label}': ${why}`)
   }
   if (encoded.length > MAX_BITMAP_NAME_BYTES) {
     refuse('IMG_BAD_OPTION', `Name length exceeds maximum (${MAX_BITMAP_NAME_BYTES} characters)`)

@@ -1,4 +1,5 @@
 import {
+  alignDown,
   alignUp,
   type CompressionSpec,
   type CreateContext,
@@ -152,9 +153,11 @@ class Qcow2Writer implements ImageWriter {
 
   #placeEncrypted(encryption: NewEncryption, offset: number, hostOffset: number, length: number): Placement {
     const storage = encryption.at(offset, hostOffset) as WritableStorage
-    const inLast = length % SECTOR
-    // The rest of the last sector belongs to the disk: it has to be zero once decrypted.
-    if (inLast > 0) this.#later(() => fillZeros(storage, hostOffset + length - inLast, SECTOR, this.#context))
+    // The rest of the last sector belongs to the disk, the rest of the cluster will if the disk is made larger: both have
+    // to be zero once decrypted.
+    const from = alignDown(length, SECTOR)
+    const rest = alignUp(length, this.clusterSize) - from
+    if (rest > 0) this.#later(() => fillZeros(storage, hostOffset + from, rest, this.#context))
     return { storage, hostOffset, length }
   }
 

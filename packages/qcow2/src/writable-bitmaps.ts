@@ -8,7 +8,9 @@ import type { WritableImage } from './write-image.js'
 export function writableBitmaps(target: WritableImage): BitmapStore {
   const { storage, bitmaps } = target
   return {
-    list: (options) => readBitmapInfo(storage, target.header, options, bitmaps.names),
+    // Version 2 has no place for them, and says so where one is added.
+    list: async (options) =>
+      target.header.version === 2 ? [] : readBitmapInfo(storage, target.header, options, bitmaps.names),
     async *dirty(name, options) {
       const bits = bitmaps.find(name) ?? (await openStored(storage, target.header, name, options))
       yield* bits.ranges(options)

@@ -50,7 +50,7 @@ class WritableDriver implements Driver {
   readonly map: WritableMap
   readonly holes: Driver['holes']
   readonly snapshots: NonNullable<Driver['snapshots']>
-  readonly bitmaps?: NonNullable<Driver['bitmaps']>
+  readonly bitmaps: NonNullable<Driver['bitmaps']>
   readonly #parts: DriverParts
   readonly #target: WritableImage
 
@@ -59,7 +59,7 @@ class WritableDriver implements Driver {
     this.#target = target
     this.map = map
     this.holes = parts.holes
-    if (target.header.version === 3) this.bitmaps = writableBitmaps(target)
+    this.bitmaps = writableBitmaps(target)
     const snapshots = snapshotStore(
       () => target.snapshots,
       target.storage.label,

@@ -63,10 +63,10 @@ async function offersNothing(kit: Kit, values: Values, writable: boolean): Promi
 async function needsWritableStorage(kit: Kit, values: Values): Promise<void> {
   const { files } = await kit.source(values, smallDisk).specimen()
   const storage = kitStorage(files.main.fork(), { label: 'read-only image of the test', readOnly: true })
-  const { references } = new Session(kit, files.fork())
+  const { leave } = new Session(kit, files.fork())
   await refused(
     'opening a storage without write for writing',
-    () => openImage(storage, { format: kit.format, registry: kit.registry, writable: true, references }),
+    () => openImage(storage, { format: kit.format, registry: kit.registry, writable: true, ...leave }),
     'IMG_READ_ONLY',
   )
 }
