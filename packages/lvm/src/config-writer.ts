@@ -1,4 +1,5 @@
 import type { ConfigSection, ConfigValue } from './config-text.js'
+import { lvmError } from './errors.js'
 
 /** Lists of areas and images, which lvm2 writes with one pair, or one name, a line. */
 const columns: Readonly<Record<string, number>> = {
@@ -12,6 +13,7 @@ const columns: Readonly<Record<string, number>> = {
  * Metadata text as lvm2 stores it: no indentation, the group first and then what tells who wrote it. What is not known
  * is written as it was read.
  * Source: lvm2 lib/format_text/export.c (text_vg_export_raw), lib/striped/striped.c.
+ * @throws {ImageError} IMG_UNSUPPORTED for a number beyond 2^53 - 1.
  */
 export function writeConfig(root: ConfigSection, comment: string): string {
   const lines: string[] = []
@@ -62,5 +64,10 @@ function assignment(name: string, value: ConfigValue): string {
 }
 
 function scalar(value: string | number): string {
-  return typeof value === 'number' ? String(value) : `"${value.replace(/["\\]/g, '\\$&')}"`
+  if (typeof value === 'string') return `"${value.replace(/["\\]/g, '\\$&')}"`
+  // It was rounded when it was read.
+  if (Number.isInteger(value) && !Number.isSafeInteger(value)) {
+    throw lvmError('IMG_UNSUPPORTED', `metadata: the number ${value} is too large to be written as it was`)
+  }
+  return String(value)
 }

@@ -40,6 +40,8 @@ describe('metadata text', () => {
     expect(written).toContain('newer = ["a\\"b", 7]')
     expect(written).toContain('history {\nlv = "x"\n}')
     expect(written).toContain('seqno = 2')
+    const huge = parseConfig(text.replace('max_lv = 0', 'max_lv = 18446744073709551615'), 'text')
+    expect(() => new GroupEditor(huge).text('test', { time: 1, host: 'host' })).toThrow('too large')
   })
 })
 
