@@ -87,11 +87,11 @@ describe('convert', () => {
 })
 
 describe('convert -n', () => {
-  it('writes over what is there, zeros too, and keeps the size', async () => {
+  it('writes over what is there, zeros too, and leaves what lies behind, as qemu-img', async () => {
     writeFileSync(join(cwd, 'target.raw'), Buffer.alloc(2_000_384, 'x'))
     const { ino } = statSync(join(cwd, 'target.raw'))
     await convert('-n', '-O', 'raw', 'disk.qcow2', 'target.raw')
-    const expected = Buffer.alloc(2_000_384)
+    const expected = Buffer.alloc(2_000_384, 'x')
     expected.set(disk)
     expect(sha256(join(cwd, 'target.raw'))).toBe(sha256(expected))
     expect(statSync(join(cwd, 'target.raw')).ino).toBe(ino)

@@ -115,7 +115,6 @@ async function copyIntoExisting(job: CopyContext): Promise<void> {
   } finally {
     await pool?.close()
   }
-  if (!args.targetIsZero && image.size > size) await image.writeZeroes?.(size, image.size - size, { signal })
   if (bitmaps !== undefined) await (await import('./bitmaps.js')).copyPlanned(bitmaps, image, signal)
 }
 
