@@ -1,6 +1,6 @@
 /** Names that formats of the toolkit itself have, and what qemu-img calls others. */
 const taken: ReadonlySet<string> = new Set([
-  ...['raw', 'cow', 'qcow', 'qcow2', 'vmdk', 'vdi', 'lvm', 'luks', 'ova'],
+  ...['raw', 'cow', 'qcow', 'qcow2', 'vmdk', 'vdi', 'lvm', 'luks', 'ova', 'ovf'],
   ...['bochs', 'cloop', 'dmg', 'parallels', 'qed', 'vhdx', 'vpc', 'vvfat'],
 ])
 
