@@ -63,10 +63,9 @@ describe.skipIf(!hasProgram('bash'))('a recipe (skipped without bash)', () => {
       const bash = async (text: string): Promise<string> => {
         const script = text.replaceAll(place, server.url)
         const env = { PATH: bin + delimiter + process.env.PATH }
-        const { code, stdout, stderr } = await runProgram('bash', ['-euo', 'pipefail', '-c', script], {
-          cwd: folder,
-          env,
-        })
+        // Without --norc it reads the files of an interactive shell: it takes the socket that is its input for a remote login.
+        const args = ['--norc', '-euo', 'pipefail', '-c', script]
+        const { code, stdout, stderr } = await runProgram('bash', args, { cwd: folder, env })
         expect(code, `${script}\n${stdout}${stderr}`).toBe(0)
         return stdout
       }
