@@ -44,10 +44,11 @@ function checkSegment(
 ): void {
   const where = `logical volume ${volume.name}, extent ${segment.start}`
   const read = new Reader(segment.config, where)
+  const raids = read.list('raids').length / 2
   const parts: [field: string, count: number][] = [
-    ['stripe_count', read.list('stripes').length / 2],
+    ['stripe_count', read.list('stripes').length / 2 || read.list('raid0_lvs').length || raids],
     ['mirror_count', read.list('mirrors').length / 2],
-    ['device_count', (read.list('raids').length || read.list('raid0_lvs').length * 2) / 2],
+    ['device_count', raids],
   ]
   for (const [field, count] of parts) {
     const said = segment.config.values.get(field)

@@ -4,8 +4,9 @@ import { checkSegments } from './check-segments.js'
 import { checkThinPool } from './check-thin.js'
 import { Findings } from './findings.js'
 import type { GroupSession } from './group-session.js'
-import { LogicalVolumes, snapshotLinks } from './logical-volumes.js'
+import { LogicalVolumes } from './logical-volumes.js'
 import { physicalVolumes } from './open-volume.js'
+import { snapshotLinks } from './snapshot-links.js'
 import { isInvalid, openStore, readTables } from './snapshot-store.js'
 
 /**

@@ -7,9 +7,10 @@ import type {
 } from '@img/core'
 import { usedExtents } from './extents.js'
 import { SECTOR } from './limits.js'
-import { type SnapshotLink, snapshotLinks } from './logical-volumes.js'
 import { referencesOf } from './references.js'
+import { dataExtents } from './reshape.js'
 import type { FoundPv } from './scan.js'
+import { type SnapshotLink, snapshotLinks } from './snapshot-links.js'
 import { type LogicalVolume, Reader, type Segment, type VolumeGroup } from './volume-group.js'
 
 /** Physical volumes found, by the names in the metadata. */
@@ -131,7 +132,7 @@ export function describeVolumes(group: VolumeGroup): VolumeInfo[] {
       return {
         name: volume.name,
         uuid: volume.uuid,
-        size: (link?.extents ?? volume.extents) * group.extentSize,
+        size: (link?.extents ?? dataExtents(volume)) * group.extentSize,
         type: link === undefined ? typeOf(volume) : 'snapshot',
         visible: volume.status.includes('VISIBLE') || link !== undefined,
         writable: volume.status.includes('WRITE'),
@@ -153,7 +154,8 @@ function typeOf({ segments }: LogicalVolume): string {
 
 function nameOf({ type, typeFlags, config }: Segment): string {
   if (type === 'striped' && config.values.get('stripe_count') === 1) return 'linear'
-  return [type, ...typeFlags].join('+')
+  // What is told by no tool: that there is room left from a change of the layout.
+  return [type, ...typeFlags.filter((flag) => !flag.startsWith('RESHAPE'))].join('+')
 }
 
 function describeSegment(group: VolumeGroup, segment: Segment): VolumeSegmentInfo {

@@ -4,10 +4,9 @@ import type { PoolParts } from './check-thin.js'
 import { lvmError } from './errors.js'
 import { MAX_STACK, SECTOR } from './limits.js'
 import { MirrorMarks } from './mirror-marks.js'
-import { mirrorVolume, parityVolume, raid10Volume } from './raid.js'
-import { raidLayouts } from './raid-layout.js'
-import { RaidMarks } from './raid-marks.js'
-import { readRaidState } from './raid-metadata.js'
+import { mirrorVolume } from './raid.js'
+import { raidSegment } from './raid-segment.js'
+import { type SnapshotLink, snapshotLinks } from './snapshot-links.js'
 import { isInvalid, snapshotVolume } from './snapshot-store.js'
 import { ThinPool } from './thin.js'
 import { errorVolume, joinVolumes, sliceVolume, stripedVolume, type Volume, zeroVolume } from './volume.js'
@@ -17,41 +16,6 @@ import { type Disks, inPlace, type Target } from './write-target.js'
 
 /** Segment types that are known and not read. */
 const refused: ReadonlySet<string> = new Set(['vdo', 'vdo-pool', 'writecache', 'integrity'])
-
-/** A snapshot in the metadata: a hidden volume that joins an origin and a store, which has the name that users know. */
-export interface SnapshotLink {
-  readonly origin: string
-  readonly store: string
-  /** Bytes. */
-  readonly chunk: number
-  /** Logical extents. */
-  readonly extents: number
-  readonly merging: boolean
-  /** The hidden volume. */
-  readonly joint: LogicalVolume
-}
-
-/** Snapshots by the name of their store. */
-export function snapshotLinks(group: VolumeGroup): ReadonlyMap<string, SnapshotLink> {
-  const links = new Map<string, SnapshotLink>()
-  for (const joint of group.logicalVolumes.values()) {
-    for (const { type, config, count } of joint.segments) {
-      if (type !== 'snapshot') continue
-      const read = new Reader(config, joint.name)
-      const merging = read.optionalText('merging_store')
-      const store = merging ?? read.text('cow_store')
-      links.set(store, {
-        origin: read.text('origin'),
-        store,
-        chunk: read.number('chunk_size') * SECTOR,
-        extents: count,
-        merging: merging !== undefined,
-        joint,
-      })
-    }
-  }
-  return links
-}
 
 /** Makes volumes of the logical volumes of a group. */
 export class LogicalVolumes {
@@ -217,9 +181,6 @@ export class LogicalVolumes {
 
   async #segment(volume: LogicalVolume, segment: Segment, stack: readonly string[]): Promise<Volume> {
     const { type } = segment
-    if (segment.typeFlags.some((flag) => flag.startsWith('RESHAPE'))) {
-      throw lvmError('IMG_UNSUPPORTED', `logical volume ${volume.name} is being reshaped: it cannot be read`)
-    }
     const size = segment.count * this.#group.extentSize
     const read = new Reader(segment.config, `a segment of ${volume.name}`)
     if (type === 'striped' || type === 'linear') return this.#striped(read, size, stack)
@@ -230,7 +191,15 @@ export class LogicalVolumes {
       const legs = await this.#areas(read, 'mirrors', size, stack)
       return mirrorVolume(volume.name, legs, size, await this.#mirrorMarks(legs, read, size, stack))
     }
-    if (type.startsWith('raid')) return this.#raid(volume.name, type, read, size, stack)
+    if (type.startsWith('raid')) {
+      return raidSegment({
+        name: volume.name,
+        segment,
+        extentSize: this.#group.extentSize,
+        build: (image) => this.#build(image, stack),
+        disks: this.#disks,
+      })
+    }
     if (type === 'thin') return this.#thin(read, size, stack)
     if (type === 'cache') return this.#cache(volume.name, segment, read, stack)
     if (type === 'thin-pool' || type === 'cache-pool') {
@@ -271,54 +240,6 @@ export class LogicalVolumes {
       areas.push(sliceVolume(volume, extent * this.#group.extentSize, size))
     }
     return areas
-  }
-
-  async #raid(
-    name: string,
-    type: string,
-    read: Reader,
-    size: number,
-    stack: readonly string[],
-  ): Promise<Volume> {
-    const plain = read.texts('raid0_lvs')
-    const pairs = read.texts('raids')
-    const images: Volume[] = []
-    const metadata: (Volume | undefined)[] = []
-    for (const image of plain) images.push(await this.#build(image, stack))
-    for (let at = 0; at + 1 < pairs.length; at += 2) {
-      metadata.push(await this.#build(pairs[at] as string, stack))
-      images.push(await this.#build(pairs[at + 1] as string, stack))
-    }
-    if (images.length < 1) throw lvmError('IMG_CORRUPT', `metadata: ${name} has no images`)
-    if (type === 'raid0' || type === 'raid0_meta') {
-      return sliceVolume(stripedVolume(images, chunkOf(read, stack)), 0, size)
-    }
-    const state = await readRaidState(metadata, images[0]?.size ?? 0)
-    const marks = this.#disks && new RaidMarks(this.#disks, metadata)
-    if (marks !== undefined && (state.refusal !== undefined || images.some(({ missing }) => missing))) {
-      throw lvmError(
-        'IMG_UNSUPPORTED',
-        `${name} is not written: ${state.refusal ?? 'one of its images is missing'}`,
-        undefined,
-        undefined,
-        'activate it with lvm2, so that it is made whole',
-      )
-    }
-    const usable = images.map((image, at) =>
-      state.usable[at] === false ? { ...image, missing: true } : image,
-    )
-    if (type === 'raid1') return mirrorVolume(name, usable, size, marks)
-    const chunk = chunkOf(read, stack)
-    if (type === 'raid10' || type === 'raid10_near') {
-      return raid10Volume(name, usable, chunk, read.optionalNumber('data_copies') ?? 2, size, marks)
-    }
-    const layout = raidLayouts[type]
-    if (layout === undefined)
-      throw lvmError('IMG_UNSUPPORTED', `logical volume ${name}: segment type ${type} is not known`)
-    if (images.length <= layout.parities || size % chunk !== 0) {
-      throw lvmError('IMG_CORRUPT', `metadata: ${name} cannot be ${type} of ${images.length} images`)
-    }
-    return parityVolume({ name, layout, images: usable, chunk, size, inSync: state.inSync }, marks)
   }
 
   async #mirrorMarks(

@@ -13,9 +13,10 @@ import { lvmError } from './errors.js'
 import type { Writer } from './group-editor.js'
 import { GroupSession } from './group-session.js'
 import { describeGroup } from './info.js'
-import { snapshotLinks } from './logical-volumes.js'
 import { OpenVolume } from './open-volume.js'
+import { dataExtents } from './reshape.js'
 import { findPhysicalVolumes, readGroup } from './scan.js'
+import { snapshotLinks } from './snapshot-links.js'
 import { snapshotStore } from './snapshots.js'
 import { randomFrom } from './uuid.js'
 import type { LogicalVolume, VolumeGroup } from './volume-group.js'
@@ -252,7 +253,7 @@ export function sizeOf(group: VolumeGroup, name: string): number {
   const volume = group.logicalVolumes.get(name)
   if (volume === undefined)
     throw lvmError('IMG_NOT_FOUND', `there is no logical volume ${name} in ${group.name}`)
-  return (snapshotLinks(group).get(name)?.extents ?? volume.extents) * group.extentSize
+  return (snapshotLinks(group).get(name)?.extents ?? dataExtents(volume)) * group.extentSize
 }
 
 function severalError(group: VolumeGroup): ReturnType<typeof lvmError> {

@@ -11,6 +11,19 @@ export interface RaidState {
   readonly inSync: boolean
   /** Why the set is not to be written, where it is not. */
   readonly refusal: string | undefined
+  /** For each image: byte in it where its data starts. */
+  readonly starts: readonly number[]
+  /** How the kernel has laid out the set, where it tells: as the newest superblock has it. */
+  readonly shape: RaidShape | undefined
+}
+
+/** A layout in numbers of the kernel. */
+export interface RaidShape {
+  readonly level: number
+  readonly layout: number
+  /** Sectors of a chunk. */
+  readonly chunk: number
+  readonly images: number
 }
 
 interface Superblock {
@@ -21,6 +34,9 @@ interface Superblock {
   readonly recovered: number | undefined
   /** Sectors of the set whose parity is right; `undefined`: all. */
   readonly synced: number | undefined
+  /** Byte where the data starts. */
+  readonly start: number
+  readonly shape: RaidShape
 }
 
 /** Source: Linux drivers/md/dm-raid.c, DM_RAID_MAGIC. */
@@ -40,7 +56,10 @@ export async function readRaidState(
     (best, block) => (block && (!best || block.events > best.events) ? block : best),
     undefined,
   )
-  if (newest === undefined) return { usable: metadata.map(() => true), inSync: true, refusal: undefined }
+  const starts = blocks.map((block) => block?.start ?? 0)
+  if (newest === undefined) {
+    return { usable: metadata.map(() => true), inSync: true, refusal: undefined, starts, shape: undefined }
+  }
   const usable = blocks.map((block, index) => {
     if (newest.failed[index] === true) return false
     if (block === undefined) return metadata[index] === undefined
@@ -53,7 +72,7 @@ export async function readRaidState(
     : inSync || newest.synced === 0
       ? undefined
       : 'it is being synchronised'
-  return { usable, inSync, refusal }
+  return { usable, inSync, refusal, starts, shape: newest.shape }
 }
 
 async function readSuperblock(volume: Volume | undefined, images: number): Promise<Superblock | undefined> {
@@ -63,23 +82,33 @@ async function readSuperblock(volume: Volume | undefined, images: number): Promi
   const view = viewOf(bytes)
   if (view.getUint32(0, true) !== raidMagic) return undefined
   // Fields that came with version 1.9 of the target.
-  if (view.getUint32(4, true) % 2 === 1) {
-    const moved = readU64LE(view, 96) + view.getUint32(84, true)
-    if (view.getUint32(60, true) % 2 === 1 || moved !== 0) {
-      throw lvmError(
-        'IMG_UNSUPPORTED',
-        'a RAID volume is being reshaped, or has room left from that: it cannot be read here',
-        undefined,
-        undefined,
-        'activate it with lvm2, and let it finish; then: lvconvert to the same layout, which frees the room',
-      )
-    }
+  const extended = view.getUint32(4, true) % 2 === 1
+  if (extended && (view.getUint32(60, true) % 2 === 1 || view.getUint32(84, true) !== 0)) {
+    throw lvmError(
+      'IMG_UNSUPPORTED',
+      'a RAID volume is being reshaped: it cannot be read',
+      undefined,
+      undefined,
+      'activate it with lvm2, and let it finish',
+    )
   }
   const failed = Array.from({ length: images }, (_, index) => {
     if (index >= 64) return false
     return Math.floor(view.getUint32(24 + (index >= 32 ? 4 : 0), true) / 2 ** (index % 32)) % 2 === 1
   })
-  return { events: readU64LE(view, 16), failed, recovered: sectors(view, 32), synced: sectors(view, 40) }
+  return {
+    events: readU64LE(view, 16),
+    failed,
+    recovered: sectors(view, 32),
+    synced: sectors(view, 40),
+    start: extended ? readU64LE(view, 96) * SECTOR : 0,
+    shape: {
+      level: view.getUint32(48, true),
+      layout: view.getUint32(52, true),
+      chunk: view.getUint32(56, true),
+      images: view.getUint32(8, true),
+    },
+  }
 }
 
 /** All bits set: complete. */

@@ -1,6 +1,6 @@
 import { lvmError } from './errors.js'
-import { snapshotLinks } from './logical-volumes.js'
 import { referencesOf } from './references.js'
+import { snapshotLinks } from './snapshot-links.js'
 import type { LogicalVolume, VolumeGroup } from './volume-group.js'
 
 const pools: ReadonlySet<string> = new Set(['thin-pool', 'cache-pool', 'vdo-pool'])

@@ -2,8 +2,8 @@ import { lvmError } from './errors.js'
 import { allocateExtents, areasOf } from './extents.js'
 import type { EditableSection } from './group-editor.js'
 import { SECTOR } from './limits.js'
-import { snapshotLinks } from './logical-volumes.js'
 import { appendSegments, cutSegments, stripedSegments } from './segments.js'
+import { snapshotLinks } from './snapshot-links.js'
 import type { LogicalVolume, VolumeGroup } from './volume-group.js'
 
 /**

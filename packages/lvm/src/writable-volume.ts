@@ -1,6 +1,6 @@
 import { lvmError } from './errors.js'
-import type { SnapshotLink } from './logical-volumes.js'
 import { referencesOf } from './references.js'
+import type { SnapshotLink } from './snapshot-links.js'
 import { Reader, type VolumeGroup } from './volume-group.js'
 
 /** Words of a volume's status that are no reason against writing to it. Source: lvm2 lib/format_text/flags.c. */

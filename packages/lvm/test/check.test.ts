@@ -29,7 +29,7 @@ const shared = (name: string): Scenario | undefined => scenarios.find((each) => 
 
 describe('check', () => {
   for (const { name, disks } of scenarios.filter((each) =>
-    /^(thin|raid1$|mirror|snapshot-\d|linear-|cache|zero)/.test(each.name),
+    /^(thin|raid\d+$|striped|mirror|snapshot-\d|linear-|cache|zero)/.test(each.name),
   )) {
     it(`finds nothing in ${name}`, async () => {
       expect((await check(disks())).findings).toEqual([])

@@ -81,6 +81,7 @@ async function chain(
   const entries: InfoEntry[] = []
   const opened: DiskImage[] = []
   const shared = options.forceShare === true
+  const told: string[] = []
   try {
     let image = await openNamed(
       filename,
@@ -91,7 +92,7 @@ async function chain(
         inspect: true,
         secret,
       },
-      context,
+      { ...context, warn: (message) => told.push(message) },
     )
     // With --image-opts the name typed is none.
     for (
@@ -108,14 +109,25 @@ async function chain(
       const { backing } = facts
       const full = backing && (await backingPath(image, path, shared, context))
       const group = entries.length === 0 ? await groupOf(image, facts, filename, options, context) : undefined
+      if (entries.length === 0) tellWarnings(told, group !== undefined, context)
       entries.push({ info: facts, filename: name, fullBackingFilename: full, group })
       if (options.backingChain !== true || backing === undefined) return entries
       image = await openBacking(image, full ?? backing.name, shared, context)
       name = full ?? image.storage.label
       path = name
     }
+  } catch (error) {
+    tellWarnings(told, false, context)
+    throw error
   } finally {
     await Promise.all(opened.map((image) => image.close()))
+  }
+}
+
+/** Prints what opening warned of. That a disk is raw needs no doubt where volumes were recognised on it. */
+function tellWarnings(told: readonly string[], recognised: boolean, { warn }: Context): void {
+  for (const message of told) {
+    if (!recognised || !message.includes('no format recognises this file')) warn(message)
   }
 }
 
