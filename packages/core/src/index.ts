@@ -114,6 +114,7 @@ export {
   type StringOption,
   type ValuesOf,
 } from './options.js'
+export { pageAligned } from './page-aligned.js'
 export { createPartitionTable, type NewTable } from './partitions/create.js'
 export { type GrowableDisk, type GrownPartition, growPartition } from './partitions/grow.js'
 export { type Partition, type PartitionedDisk, readPartitions } from './partitions.js'

@@ -2,8 +2,8 @@ import { type Batch, type ImageWriter, isPromise, isZero, type Placement, type S
 import { toImageError } from './errors.js'
 import { type FileHandle, fileHandleOf } from './file-handle.js'
 import type { FileStorage } from './file-storage.js'
-import { copyRangeLater } from './native/index.js'
-import { RoomAhead } from './room-ahead.js'
+import { AioWrites, copyRangeLater } from './native/index.js'
+import { mayShareBlocks, RoomAhead } from './room-ahead.js'
 
 /** Clusters smaller than this are moved faster by reading and writing many at once. */
 const smallestUnit = 32 * 1024
@@ -23,6 +23,15 @@ interface Run {
   length: number
 }
 
+/** Tells of the path of a source whether copying from it inside the kernel is better than reading and writing. */
+export type KernelCopyPays = (path: string) => boolean
+
+/**
+ * Where blocks may come to be shared, or the C library cannot write in a thread of its own. Elsewhere the kernel copies in
+ * pieces of 64 KiB out of cold memory, and reading here while another thread writes takes two thirds of the time.
+ */
+export const kernelCopyPays: KernelCopyPays = (path) => mayShareBlocks(path) || !AioWrites.possible()
+
 /**
  * Copies data inside the kernel, which touches it once where reading and writing touches it twice, in another thread. Of a
  * cluster only the start is looked at, and the rest where that is zero.
@@ -30,6 +39,8 @@ interface Run {
 export class KernelCopy {
   readonly #writer: ImageWriter
   readonly #keepZeros: boolean
+  readonly #pays: KernelCopyPays
+  readonly #sources = new Map<string, boolean>()
   readonly #probe = new Uint8Array(probeBytes)
   readonly #rest: Uint8Array
   readonly #handles = new Map<Storage, FileHandle | undefined>()
@@ -40,10 +51,11 @@ export class KernelCopy {
   #underWay: Promise<void> | undefined
 
   /** @param keepZeros clusters of zeros are copied too */
-  constructor(writer: ImageWriter, keepZeros: boolean) {
+  constructor(writer: ImageWriter, keepZeros: boolean, pays: KernelCopyPays) {
     const { clusterSize } = writer
     this.#writer = writer
     this.#keepZeros = keepZeros
+    this.#pays = pays
     this.#possible = clusterSize >= smallestUnit && writer.compression === undefined
     this.#rest = new Uint8Array(this.#possible ? clusterSize : 0)
   }
@@ -59,6 +71,7 @@ export class KernelCopy {
     const from = this.#handle(storage)
     if (from === undefined || storage.readSync === undefined || hostOffset + batch.length > storage.size)
       return false
+    if (!this.#paysFor(from.path)) return false
     const unit = this.#writer.clusterSize
     for (let at = 0; at < batch.length; ) {
       const zero = this.#isZero(storage, hostOffset + at, Math.min(unit, batch.length - at))
@@ -94,6 +107,15 @@ export class KernelCopy {
       room.close()
       storage.refreshSize()
     }
+  }
+
+  #paysFor(path: string): boolean {
+    let pays = this.#sources.get(path)
+    if (pays === undefined) {
+      pays = this.#pays(path)
+      this.#sources.set(path, pays)
+    }
+    return pays
   }
 
   #isZero(storage: Storage, offset: number, length: number): boolean {

@@ -8,32 +8,44 @@ import {
   isPromise,
   type Mover,
   type Put,
+  pageAligned,
   splitZeros,
 } from '@img/core'
+import { AioRing } from './aio-ring.js'
 import { CompressedSpan } from './compressed-span.js'
-import { KernelCopy } from './kernel-copy.js'
+import { KernelCopy, type KernelCopyPays, kernelCopyPays } from './kernel-copy.js'
 import { WriteBehind } from './write-behind.js'
 
 /** Bytes read and written at once: what stays in a processor's own cache between the two. */
 const copyBytes = 512 * 1024
 
-/** Bytes of data after which a second thread is worth its start. */
+/** Bytes of data after which it pays to have the C library write in a thread of its own. */
+const aioAfter = 1024 * 1024
+
+/** Bytes of data after which a second thread of ours is worth its start. */
 const threadAfter = 8 * 1024 * 1024
 
 /** Longest time without letting timers, signals and progress in, in milliseconds. */
 const turn = 20
 
 /**
- * Moves data with synchronous reads on this thread, in large batches, and with synchronous writes, which go on in a thread
- * of their own where there is much: for local files the fastest way there is (docs/performance.md). Whatever cannot be had
- * at once is awaited.
+ * Moves data with synchronous reads on this thread, in large batches, and with writes that go on in a thread of their own
+ * where there is much: for local files the fastest way there is (docs/performance.md). Whatever cannot be had at once is
+ * awaited.
  */
-export const nodeMover: Mover = async (plan) => {
+export const nodeMover: Mover = createMover(kernelCopyPays)
+
+/** {@link nodeMover}, with another opinion of when the kernel should copy. */
+export function createMover(pays: KernelCopyPays): Mover {
+  return (plan) => move(plan, pays)
+}
+
+async function move(plan: CopyPlan, pays: KernelCopyPays): Promise<void> {
   const { writer, signal } = plan
   const unit = writer.clusterSize
   const compressed = new CompressedSpan()
   const buffers = new CopyBuffers(batchLength(unit, copyBytes))
-  const kernel = new KernelCopy(writer, plan.sparse === 0)
+  const kernel = new KernelCopy(writer, plan.sparse === 0, pays)
   let due = performance.now() + turn
   try {
     for await (const batch of batches(plan.extents, unit, plan.sparse === 0, copyBytes)) {
@@ -67,26 +79,34 @@ export const nodeMover: Mover = async (plan) => {
 class CopyBuffers {
   readonly #length: number
   readonly #own: Uint8Array
-  #behind: WriteBehind | undefined
+  #behind: AioRing | WriteBehind | undefined
   #seen = 0
-  #possible = true
+  #tried: 'nothing' | 'aio' | 'thread' = 'nothing'
   put: Put | undefined
 
   constructor(length: number) {
     this.#length = length
-    this.#own = new Uint8Array(length)
+    this.#own = pageAligned(length)
   }
 
   take(length: number): Uint8Array {
     this.#seen += length
-    if (this.#seen > threadAfter && this.#possible) {
-      this.#possible = false
-      if (WriteBehind.possible) this.#behind = new WriteBehind(this.#length)
-    }
-    const behind = this.#behind
+    const behind = this.#behind ?? this.#start()
     if (behind?.ready !== true) return this.#own.subarray(0, length)
     this.put ??= (storage, offset, bytes) => behind.put(storage, offset, bytes)
     return behind.take().subarray(0, length)
+  }
+
+  #start(): AioRing | WriteBehind | undefined {
+    if (this.#tried === 'nothing' && this.#seen > aioAfter) {
+      this.#tried = 'aio'
+      this.#behind = AioRing.open(this.#length)
+    }
+    if (this.#tried === 'aio' && this.#behind === undefined && this.#seen > threadAfter) {
+      this.#tried = 'thread'
+      if (WriteBehind.possible) this.#behind = new WriteBehind(this.#length)
+    }
+    return this.#behind
   }
 
   give(): void {

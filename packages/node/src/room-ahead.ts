@@ -10,6 +10,9 @@ const smallGap = 1024 * 1024
 /** What `statfs` says of ext4. */
 const ext4 = 0xef53
 
+/** What it says of file systems that never share blocks between files: ext4 and tmpfs. */
+const unshared: readonly number[] = [ext4, 0x01021994]
+
 /** Keeps room reserved ahead of a file that is written from front to back, and gives back what was not used of it. */
 export class RoomAhead {
   readonly #fd: number
@@ -54,6 +57,15 @@ export class RoomAhead {
 export function reservingPays(path: string): boolean {
   try {
     return statfsSync(path).type === ext4
+  } catch {
+    return false
+  }
+}
+
+/** False where a file system is known never to share blocks between files, nor to copy them by itself. */
+export function mayShareBlocks(path: string): boolean {
+  try {
+    return !unshared.includes(statfsSync(path).type)
   } catch {
     return false
   }

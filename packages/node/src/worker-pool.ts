@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import type { Worker } from 'node:worker_threads'
-import { type CodecName, type CompressionSpec, ImageError, type IoOptions } from '@img/core'
+import { type CodecName, type CompressionSpec, ImageError, type IoOptions, pageAligned } from '@img/core'
 import type { WorkerFailure, WorkerRequest, WorkerResponse } from './worker-messages.js'
 
 /** Options of {@link createWorkerPool}. */
@@ -63,7 +63,7 @@ export interface WorkerPool extends AsyncDisposable {
 
 /** Makes a buffer that worker threads see too: what they compress there is not copied. */
 export function sharedMemory(length: number): Uint8Array {
-  return new Uint8Array(new SharedArrayBuffer(length))
+  return pageAligned(length, { shared: true })
 }
 
 /** Makes a pool of worker threads. An idle pool does not keep the process alive. */

@@ -3,11 +3,8 @@ import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { getSystemErrorName } from 'node:util'
 import type { Worker } from 'node:worker_threads'
-import type { Storage } from '@img/core'
+import { pageAligned, type Storage } from '@img/core'
 import { toImageError } from './errors.js'
-import { fileHandleOf } from './file-handle.js'
-import type { FileStorage } from './file-storage.js'
-import { reservingPays } from './room-ahead.js'
 import {
   command,
   commandCount,
@@ -20,24 +17,14 @@ import {
   word,
   wordCount,
 } from './write-queue.js'
+import { fewestReserved, WriteTargets } from './write-target.js'
 
 /** Bytes of all buffers together at most, but for very large ones. */
-const ringBytes = 4 * 1024 * 1024
+const ringBytes = 2 * 1024 * 1024
 const fewestBuffers = 4
 
 /** Milliseconds after which a sleeper looks again by itself. */
 const longestSleep = 100
-
-/** Bytes in one piece for which blocks are reserved first, where that makes writing cheaper. */
-const fewestReserved = 128 * 1024
-
-/** A file that is written to. */
-interface Target {
-  readonly fd: number
-  readonly label: string
-  /** True where blocks are to be reserved before a piece is written. */
-  readonly reserves: boolean
-}
 
 /**
  * A thread that writes to files while this one goes on reading. Starting it takes a while: until then, and for what is no
@@ -48,7 +35,7 @@ export class WriteBehind {
   readonly #shared: Shared
   readonly #bufferBytes: number
   readonly #buffers: number
-  readonly #targets = new Map<Storage, Target>()
+  readonly #targets = new WriteTargets()
   #buffer = 0
   #pushed = 0
   #last: number | undefined
@@ -60,7 +47,7 @@ export class WriteBehind {
     this.#shared = {
       words: new Int32Array(new SharedArrayBuffer(wordCount * 4)),
       commands: new Float64Array(new SharedArrayBuffer(commandCount * commandNumbers * 8)),
-      bytes: new Uint8Array(new SharedArrayBuffer(this.#buffers * bufferBytes)),
+      bytes: pageAligned(this.#buffers * bufferBytes, { shared: true }),
     }
     const threads = process.getBuiltinModule('node:worker_threads')
     this.#worker = new threads.Worker(script(), {
@@ -99,7 +86,7 @@ export class WriteBehind {
    * @throws {ImageError} for an earlier write that failed.
    */
   put(storage: Storage, offset: number, part: Uint8Array): boolean {
-    const target = this.#target(storage)
+    const target = this.#targets.get(storage)
     if (target === undefined) return false
     this.#throwFailure()
     this.#flushLast(0)
@@ -132,18 +119,8 @@ export class WriteBehind {
       this.#flushLast(1)
     }
     await this.#worker.terminate()
-    for (const storage of this.#targets.keys()) (storage as FileStorage).refreshSize()
+    this.#targets.refreshSizes()
     this.#throwFailure()
-  }
-
-  #target(storage: Storage): Target | undefined {
-    const known = this.#targets.get(storage)
-    if (known !== undefined) return known
-    const handle = fileHandleOf(storage)
-    if (handle?.regular !== true || handle.base !== 0 || !('refreshSize' in storage)) return undefined
-    const target = { fd: handle.fd, label: storage.label, reserves: reservingPays(handle.path) }
-    this.#targets.set(storage, target)
-    return target
   }
 
   /** Writes down a command, which the thread sees with `#flushLast`: only then it is known whether it is the last. */
@@ -181,7 +158,7 @@ export class WriteBehind {
     if (errno === 0) return
     const code = getSystemErrorName(-errno)
     const error = Object.assign(new Error(`${code}: write`), { code, errno: -errno, syscall: 'write' })
-    const source = [...this.#targets.values()].map(({ label }) => label).join(', ')
+    const source = this.#targets.labels
     throw toImageError(error, { source, action: 'write to' })
   }
 }

@@ -3,7 +3,8 @@ import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type BlockDevice, type Extent, type ImageWriter, memoryStorage, type Storage } from '@img/core'
 import { describe, expect, it } from 'vitest'
-import { nodeMover, openFileStorage } from '../src/index.js'
+import { openFileStorage } from '../src/index.js'
+import { createMover } from '../src/mover.js'
 import { temporaryDirectory } from './support/temp.js'
 
 const directory = temporaryDirectory()
@@ -49,7 +50,7 @@ function move(source: Storage, extents: Extent[], writer: ImageWriter, sparse = 
     yield* extents
   }
   const device = source as unknown as BlockDevice
-  return nodeMover({ source: device, extents: all(), writer, sparse, advance: () => undefined })
+  return createMover(() => true)({ source: device, extents: all(), writer, sparse, advance: () => undefined })
 }
 
 function whole(storage: Storage, length = storage.size): Extent {

@@ -14,6 +14,7 @@ describe('binding', () => {
     const libc = loadLibC()
     const names = [
       'errno',
+      'aio',
       'lseek',
       'fallocate',
       'copyFileRange',

@@ -4,18 +4,33 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import type { BlockDevice, Extent, ImageWriter, Storage } from '@img/core'
 import { describe, expect, it } from 'vitest'
+import { AioRing } from '../src/aio-ring.js'
 import { fileHandle, nodeMover, openFileStorage } from '../src/index.js'
+import { AioWrites, loadLibC } from '../src/native/index.js'
 import { WriteBehind } from '../src/write-behind.js'
 import { temporaryDirectory } from './support/temp.js'
 
 const directory = temporaryDirectory()
 const built = existsSync(new URL('../dist/write-thread.js', import.meta.url))
 
-async function started(bufferBytes: number): Promise<WriteBehind> {
-  const behind = new WriteBehind(bufferBytes)
-  while (!behind.ready) await setTimeout(1)
-  return behind
-}
+type Behind = Pick<WriteBehind, 'take' | 'put' | 'give' | 'close'>
+
+const ways: [string, boolean, (bufferBytes: number) => Promise<Behind>][] = [
+  [
+    'a thread of ours (skipped without a build)',
+    built,
+    async (bufferBytes) => {
+      const behind = new WriteBehind(bufferBytes)
+      while (!behind.ready) await setTimeout(1)
+      return behind
+    },
+  ],
+  [
+    'the C library (skipped without the native binding, or where it is not glibc)',
+    AioWrites.possible(),
+    async (bufferBytes) => AioRing.open(bufferBytes) as AioRing,
+  ],
+]
 
 async function emptyFile(name: string): Promise<Required<Storage>> {
   const path = join(directory, name)
@@ -23,8 +38,8 @@ async function emptyFile(name: string): Promise<Required<Storage>> {
   return (await openFileStorage(path, { writable: true })) as Required<Storage>
 }
 
-describe.skipIf(!built)('a thread that writes (skipped without a build)', () => {
-  it('writes what it was given, in many buffers and pieces', async () => {
+describe.each(ways)('writing by %s', (_name, possible, started) => {
+  it.runIf(possible)('writes what it was given, in many buffers and pieces', async () => {
     const bytes = randomBytes(3_000_001)
     const target = await emptyFile('pieces')
     const behind = await started(65536)
@@ -44,7 +59,7 @@ describe.skipIf(!built)('a thread that writes (skipped without a build)', () => 
     await target.close()
   })
 
-  it('leaves what is no regular file to the caller', async () => {
+  it.runIf(possible)('leaves what is no regular file to the caller', async () => {
     const target = await emptyFile('slice')
     await target.truncate(4096)
     const behind = await started(4096)
@@ -54,7 +69,7 @@ describe.skipIf(!built)('a thread that writes (skipped without a build)', () => 
     await target.close()
   })
 
-  it('tells of a write that failed, and of no other', async () => {
+  it.runIf(possible)('tells of a write that failed, and of no other', async () => {
     const path = join(directory, 'read-only')
     writeFileSync(path, 'old')
     const fd = openSync(path, 'r')
@@ -71,6 +86,54 @@ describe.skipIf(!built)('a thread that writes (skipped without a build)', () => 
     expect(readFileSync(path, 'utf8')).toBe('old')
   })
 
+  it.runIf(possible)('keeps apart what goes to two files', async () => {
+    const bytes = randomBytes(2_000_000)
+    const targets = [await emptyFile('first'), await emptyFile('second')]
+    const behind = await started(50_000)
+    for (let at = 0; at < bytes.length; at += 50_000) {
+      const buffer = behind.take()
+      buffer.set(bytes.subarray(at, at + 50_000))
+      // The second file is written from its end to its start.
+      behind.put(targets[0] as Storage, at, buffer.subarray(0, 30_000))
+      behind.put(targets[1] as Storage, bytes.length - at - 50_000, buffer.subarray(30_000))
+      behind.give()
+    }
+    await behind.close()
+    const first = readFileSync(join(directory, 'first'))
+    const second = readFileSync(join(directory, 'second'))
+    for (let at = 0; at < bytes.length; at += 50_000) {
+      expect(first.subarray(at, at + 30_000).equals(bytes.subarray(at, at + 30_000))).toBe(true)
+      const back = bytes.length - at - 50_000
+      expect(second.subarray(back, back + 20_000).equals(bytes.subarray(at + 30_000, at + 50_000))).toBe(true)
+    }
+    await Promise.all(targets.map((target) => target.close()))
+  })
+})
+
+describe('writing by the C library', () => {
+  it.runIf(existsSync('/dev/full') && AioWrites.possible())('tells that there is no room', async () => {
+    const fd = openSync('/dev/full', 'r+')
+    const target = {
+      label: 'full',
+      refreshSize: () => undefined,
+      [fileHandle]: () => ({ fd, base: 0, path: '/dev/full', writable: true, regular: true }),
+    } as unknown as Storage
+    const ring = AioRing.open(4096) as AioRing
+    ring.take()
+    for (let at = 0; at < 40; at++) ring.put(target, at * 4096, ring.take())
+    ring.give()
+    await expect(ring.close()).rejects.toMatchObject({ code: 'IMG_NO_SPACE', source: 'full' })
+    closeSync(fd)
+  })
+
+  it('is not there without the native binding', () => {
+    expect(AioRing.open(4096, { native: false })).toBeUndefined()
+    expect(AioWrites.possible({ native: false })).toBe(false)
+    expect(loadLibC({ native: false })).toBeUndefined()
+  })
+})
+
+describe('copying with a second thread that writes', () => {
   it.each([1, 65536])('copies many megabytes in units of %i bytes', async (clusterSize) => {
     const path = join(directory, 'source')
     const bytes = Buffer.alloc(96 * 1024 * 1024)

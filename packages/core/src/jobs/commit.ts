@@ -2,6 +2,7 @@ import type { Extent } from '../block.js'
 import { alignDown } from '../bytes.js'
 import { ImageError } from '../errors.js'
 import type { DiskImage } from '../image.js'
+import { pageAligned } from '../page-aligned.js'
 import { readsZero } from './batches.js'
 import type { JobOptions } from './types.js'
 
@@ -99,7 +100,7 @@ async function copyDown(
   const { signal, dryRun = false } = options
   const io = { signal }
   const total = image.size
-  const buffers = [new Uint8Array(Math.min(step, total)), new Uint8Array(Math.min(step, total))]
+  const buffers = [pageAligned(Math.min(step, total)), pageAligned(Math.min(step, total))]
   let copied = 0
   let writing: Promise<void> = Promise.resolve()
   // Reads one piece while the one before is written.

@@ -1,4 +1,5 @@
 import type { BlockDevice, Extent } from '../block.js'
+import { pageAligned } from '../page-aligned.js'
 import { isZero } from '../zero.js'
 import { readsZero } from './batches.js'
 import { ExtentCursor } from './extent-cursor.js'
@@ -54,7 +55,7 @@ export async function compare(
   // Holes save reading, but are the host's matter: strictly, only those count that are the image's own.
   const walk = { holes: !strict, signal }
   const [left, right] = [new ExtentCursor(a, walk), new ExtentCursor(b, walk)]
-  const [bytesA, bytesB] = [new Uint8Array(step), new Uint8Array(step)]
+  const [bytesA, bytesB] = [pageAligned(step), pageAligned(step)]
   try {
     for (let at = 0; at < total; ) {
       signal?.throwIfAborted()

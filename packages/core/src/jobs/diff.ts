@@ -1,6 +1,7 @@
 import type { BlockDevice, Extent } from '../block.js'
 import { alignDown, alignUp } from '../bytes.js'
 import type { DiskImage } from '../image.js'
+import { pageAligned } from '../page-aligned.js'
 import { isZero } from '../zero.js'
 import { readsZero } from './batches.js'
 import { firstDifference } from './compare.js'
@@ -107,8 +108,8 @@ class Scan {
   readonly #to: BlockDevice
   readonly #unit: number
   readonly #options: DiffOptions
-  readonly #before = new Uint8Array(2 * step)
-  readonly #after = new Uint8Array(2 * step)
+  readonly #before = pageAligned(2 * step)
+  readonly #after = pageAligned(2 * step)
 
   constructor(from: BlockDevice, to: BlockDevice, unit: number, options: DiffOptions) {
     this.#from = from

@@ -2,6 +2,7 @@ import { compressHere } from '../access/compress-here.js'
 import type { BlockDevice } from '../block.js'
 import { alignDown, alignUp } from '../bytes.js'
 import type { Compress, ImageWriter } from '../format.js'
+import { pageAligned } from '../page-aligned.js'
 import { batchLength } from './batches.js'
 import { compressPieces, emit, splitZeros } from './mover.js'
 import type { Range } from './ranges.js'
@@ -44,7 +45,7 @@ export async function exportRanges(
   // Zeros hide what the backing file holds, or are written.
   const sparse = writer.zero === undefined ? 0 : unit
   const step = batchLength(unit)
-  const buffer = new Uint8Array(Math.min(step, alignUp(size, unit)))
+  const buffer = pageAligned(Math.min(step, alignUp(size, unit)))
   let exported = 0
   const advance = (to: number, bytes: number): void => {
     exported += bytes

@@ -3,6 +3,7 @@ import { alignDown, alignUp } from '../bytes.js'
 import { ImageError } from '../errors.js'
 import type { Reference } from '../format.js'
 import type { DiskImage } from '../image.js'
+import { pageAligned } from '../page-aligned.js'
 import type { IoOptions } from '../storage.js'
 import { isZero } from '../zero.js'
 import { firstDifference } from './compare.js'
@@ -136,8 +137,8 @@ class Copier {
     this.#backing = backing
     this.#options = { signal }
     this.#dryRun = dryRun
-    this.#old = new Uint8Array(unit)
-    this.#new = new Uint8Array(unit)
+    this.#old = pageAligned(unit)
+    this.#new = pageAligned(unit)
   }
 
   /** Compares suspects, made whole clusters as far as the image does not hold these itself. */

@@ -36,16 +36,29 @@ export interface LibC {
         length: number,
       ) => Promise<number>)
     | undefined
+  /** Asynchronous I/O; glibc only, whose control blocks have one layout on both architectures. Bound when first asked for. */
+  aio(): AioCalls | undefined
   readonly ioctl: ((fd: number, request: number, argument: Uint8Array) => number) | undefined
   /** `ioctl` whose argument is an int instead of a pointer. */
   readonly ioctlInt: ((fd: number, request: number, argument: number) => number) | undefined
   readonly fcntl: ((fd: number, command: number, argument: Uint8Array) => number) | undefined
 }
 
+/** POSIX asynchronous I/O. Control blocks and lists of them are named by their addresses. */
+export interface AioCalls {
+  /** Where the bytes lie in memory. They must not move as long as the address is used: shared memory does not. */
+  address(bytes: Uint8Array): number
+  write(block: number): number
+  error(block: number): number
+  result(block: number): number
+  suspend(list: number, count: number, timeout: number): number
+}
+
 /** The part of koffi's interface that is used; koffi is optional, so its own types may be missing. */
 interface Koffi {
   load(path: null): { func(prototype: string): unknown }
   errno(): number
+  address(bytes: Uint8Array): bigint
 }
 
 interface NativeFunction {
@@ -101,8 +114,22 @@ function bindWith(koffi: Koffi): LibC {
   const ioctl = find('int ioctl(int fd, unsigned long request, ...)')
   const fcntl = find('int fcntl(int fd, int command, ...)')
   const copy = find('int64_t copy_file_range(int, void *, int, void *, size_t, unsigned int)')
+  const bindAio = (): AioCalls | undefined => {
+    const write = find('int aio_write(uint64_t block)')
+    const error = find('int aio_error(uint64_t block)')
+    const result = find('int64_t aio_return(uint64_t block)')
+    const suspend = find('int aio_suspend(uint64_t list, int count, uint64_t timeout)')
+    const glibc = find('const char *gnu_get_libc_version()')
+    if (!write || !error || !result || !suspend || !glibc) return undefined
+    return { address: (bytes) => Number(koffi.address(bytes)), write, error, result, suspend }
+  }
+  let aio: { readonly calls: AioCalls | undefined } | undefined
   return {
     errno: () => koffi.errno(),
+    aio: () => {
+      aio ??= { calls: bindAio() }
+      return aio.calls
+    },
     // off_t has 64 bits on both architectures, with glibc and with musl.
     lseek: find('int64_t lseek(int fd, int64_t offset, int whence)'),
     fallocate: find('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),

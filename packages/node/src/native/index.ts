@@ -1,3 +1,4 @@
+export { AioWrites } from './aio.js'
 export { type LibC, loadLibC, mayBind, type NativeOptions } from './binding.js'
 export { blockDeviceSize, isBlockDevice, isReadOnlyDevice, logicalBlockSize } from './blockdev.js'
 export { type CopyRangeResult, cloneFile, cloneRange, copyRange, copyRangeLater } from './copy-range.js'
