@@ -100,7 +100,8 @@ export class Tables {
   #assertPlace(index: number, offset: number): void {
     const { header, storage } = this
     const at = header.l1Offset + index * 8
-    if (!Number.isSafeInteger(offset) || offset % 8 !== 0 || offset < 48) {
+    if (Number.isNaN(offset)) throw corrupt(`L2 table ${index} is beyond 2^53`, storage.label, at)
+    if (offset % 8 !== 0 || offset < 48) {
       throw corrupt(`L2 table ${index} at ${offset}`, storage.label, at)
     }
     if (offset + this.l2Bytes > storage.size) {

@@ -27,6 +27,20 @@ function entryAt(storage: MemoryStorage, i: number): number {
   return view.getUint32(view.getUint32(44) + 4) + i * 8
 }
 
+describe('damaged tables', () => {
+  it('says that an L2 table is beyond 2^53, and where', async () => {
+    const storage = await filled(2)
+    const view = viewOf(storage.content())
+    view.setUint32(view.getUint32(44), 0x7fff_ffff)
+    await using image = await open(storage)
+    await expect(content(image)).rejects.toMatchObject({
+      code: 'IMG_CORRUPT',
+      offset: view.getUint32(44),
+      message: expect.stringContaining('L2 table 0 is beyond 2^53'),
+    })
+  })
+})
+
 describe('check and repair', () => {
   it('gives each owner of a shared cluster its own copy', async () => {
     const storage = await filled(5)

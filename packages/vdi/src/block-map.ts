@@ -1,6 +1,9 @@
-import { type IoOptions, type Storage, viewOf } from '@img/core'
+import { type IoOptions, type Storage, viewOf, type WritableStorage } from '@img/core'
 import type { Header } from './header.js'
 import { ZERO } from './limits.js'
+
+/** Entries written at a time. */
+const PART = 65536
 
 /** What is wrong with an entry of a block map. */
 export interface Damage {
@@ -93,4 +96,17 @@ export function entryBytes(entries: Uint32Array): Uint8Array {
   const view = viewOf(bytes)
   for (let i = 0; i < entries.length; i++) view.setUint32(i * 4, entries[i] as number, true)
   return bytes
+}
+
+/** Writes entries to a place in the file, in parts: a large map is not in memory a second time. */
+export async function writeEntries(
+  storage: WritableStorage,
+  offset: number,
+  entries: Uint32Array,
+  options: IoOptions,
+): Promise<void> {
+  for (let at = 0; at < entries.length; at += PART) {
+    options.signal?.throwIfAborted()
+    await storage.write(offset + at * 4, entryBytes(entries.subarray(at, at + PART)), options)
+  }
 }

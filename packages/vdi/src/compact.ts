@@ -1,4 +1,4 @@
-import { type CompactOptions, isZero } from '@img/core'
+import { type CompactOptions, type DiskImage, isZero } from '@img/core'
 import { ImageType } from './header.js'
 import { FREE, ZERO } from './limits.js'
 import { blockOffset } from './mapping.js'
@@ -8,10 +8,17 @@ import type { WritableImage } from './write-image.js'
 const READ_BYTES = 1024 * 1024
 
 /**
- * Gives back blocks that hold only zeros, as `VBoxManage modifymedium --compact` does, fills what is free with the last blocks,
- * and cuts the file. Of a fixed image only what lies behind its blocks is cut.
+ * Gives back blocks that hold only zeros, and in a differencing image those that hold what its parent does, as
+ * `VBoxManage modifymedium --compact` does; fills what is free with the last blocks, and cuts the file. Of a fixed image only what
+ * lies behind its blocks is cut.
+ * @param parent what is seen through blocks that are free; undefined where there is none, or it is not known
+ * @throws {ImageError} what reading the image or its parent throws.
  */
-export async function compactImage(image: WritableImage, options: CompactOptions = {}): Promise<void> {
+export async function compactImage(
+  image: WritableImage,
+  parent: DiskImage | undefined,
+  options: CompactOptions = {},
+): Promise<void> {
   await image.begin(true)
   const { header, storage } = image
   const { type, blockSize, blocks } = header
@@ -21,8 +28,10 @@ export async function compactImage(image: WritableImage, options: CompactOptions
     for (let block = 0; block < blocks; block++) {
       options.signal?.throwIfAborted()
       const entry = image.entries[block] as number
-      if (entry < ZERO && (await isZeroBlock(image, entry, options))) {
-        image.set(block, overlay ? ZERO : FREE)
+      if (entry < ZERO) {
+        const { zero, same } = await compareBlock(image, block, parent, options)
+        if (same) image.set(block, FREE)
+        else if (zero) image.set(block, overlay ? ZERO : FREE)
       }
       options.onProgress?.({ done: (block + 1) * blockSize, total })
     }
@@ -32,14 +41,31 @@ export async function compactImage(image: WritableImage, options: CompactOptions
   await storage.flush(options)
 }
 
-async function isZeroBlock(image: WritableImage, entry: number, options: CompactOptions): Promise<boolean> {
+/** Whether the guest's bytes in a block are all zeros, and whether they are the parent's. */
+async function compareBlock(
+  image: WritableImage,
+  block: number,
+  parent: DiskImage | undefined,
+  options: CompactOptions,
+): Promise<{ readonly zero: boolean; readonly same: boolean }> {
   const { header, storage } = image
-  const start = blockOffset(header, entry)
+  const start = blockOffset(header, image.entries[block] as number)
+  const guest = block * header.blockSize
+  const visible = Math.min(header.blockSize, header.size - guest)
   const buffer = new Uint8Array(Math.min(READ_BYTES, header.blockSize))
-  for (let at = 0; at < header.blockSize; at += buffer.length) {
-    const part = buffer.subarray(0, Math.max(0, Math.min(buffer.length, storage.size - start - at)))
+  const other = parent && new Uint8Array(buffer.length)
+  let zero = true
+  let same = parent !== undefined
+  for (let at = 0; at < visible && (zero || same); at += buffer.length) {
+    const part = buffer.subarray(0, Math.min(buffer.length, visible - at))
     await storage.read(start + at, part, options)
-    if (!isZero(part)) return false
+    zero &&= isZero(part)
+    if (!same || parent === undefined || other === undefined) continue
+    const below = other.subarray(0, part.length)
+    const inParent = Math.max(0, Math.min(part.length, parent.size - guest - at))
+    if (inParent > 0) await parent.read(guest + at, below.subarray(0, inParent), options)
+    below.fill(0, inParent)
+    same = part.every((byte, index) => byte === below[index])
   }
-  return true
+  return { zero, same }
 }

@@ -8,15 +8,12 @@ import {
   type Placement,
   type WritableStorage,
 } from '@img/core'
-import { entryBytes } from './block-map.js'
+import { writeEntries } from './block-map.js'
 import { badOption } from './create-options.js'
 import { vdiError } from './errors.js'
 import { type Header, ImageType, serialiseHeader } from './header.js'
 import { FREE, SECTOR, ZERO } from './limits.js'
 import { dataOffset, type NewImage, newBlocks, newImage, withParent } from './new-image.js'
-
-/** Entries written at a time. */
-const PART = 65536
 
 /**
  * Starts a new image: blocks in the order in which they come, or in that of the disk where it is fixed; then the block map, and
@@ -126,10 +123,7 @@ class VdiWriter implements ImageWriter {
     }
     const end = start + this.#next * blockSize
     if (target.size < end) await target.truncate(end, options)
-    for (let block = 0; block < blocks; block += PART) {
-      const part = entries.subarray(block, Math.min(blocks, block + PART))
-      await target.write(this.#header.mapOffset + block * 4, entryBytes(part), options)
-    }
+    await writeEntries(target, this.#header.mapOffset, entries, options)
     if (target.size < start) await target.truncate(start, options)
     const header = { ...this.#header, size: asked, blocks, allocated: this.#next }
     await target.write(0, serialiseHeader(header), options)

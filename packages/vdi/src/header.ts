@@ -167,7 +167,9 @@ export function parseHeader(bytes: Uint8Array, source: string): Header {
     throw truncated('the file ends inside the header', source, bytes.length)
   }
   const plus = !old && headerSize >= HEADER1_PLUS_SIZE
-  const geometryAt = plus ? LCHS_GEOMETRY : at.geometry
+  // Some tools call a header 1.1+ and fill in the older geometry only.
+  const lchs = plus && view.getUint32(LCHS_GEOMETRY + 12, true) !== 0
+  const geometryAt = lchs ? LCHS_GEOMETRY : at.geometry
   const sector = view.getUint32(geometryAt + 12, true)
   if (sector !== SECTOR)
     throw corrupt(`unsupported VDI image (sector size ${sector} is not ${SECTOR})`, source, geometryAt + 12)

@@ -53,6 +53,11 @@ export class ParentCheck {
     }
   }
 
+  /** The parent, once it was opened. */
+  get image(): DiskImage | undefined {
+    return this.#opened
+  }
+
   /** The identity that the opened parent has now; undefined without one. */
   async now(options?: IoOptions): Promise<Identity | undefined> {
     return this.#opened === undefined ? undefined : identityOf(this.#opened, options)

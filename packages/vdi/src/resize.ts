@@ -1,5 +1,5 @@
 import { alignUp, type ResizeOptions } from '@img/core'
-import { entryBytes } from './block-map.js'
+import { writeEntries } from './block-map.js'
 import { vdiError } from './errors.js'
 import { ImageType } from './header.js'
 import { FREE, MAX_BLOCKS, SECTOR, ZERO } from './limits.js'
@@ -60,7 +60,7 @@ async function growMap(image: WritableImage, blocks: number, options: ResizeOpti
     entries.set(image.entries)
     const next = fixed ? await addBlocks(image, entries, options) : image.next
     // Entries behind the old end are nobody's until the header says that there are more.
-    await storage.write(header.mapOffset, entryBytes(entries), options)
+    await writeEntries(storage, header.mapOffset, entries, options)
     image.replace(entries, next)
   } else {
     const moved = Math.ceil(bytes / total)
@@ -78,7 +78,7 @@ async function growMap(image: WritableImage, blocks: number, options: ResizeOpti
     image.replace(entries, next)
     const end = fixed ? await addBlocks(image, entries, options) : next
     image.replace(entries, end)
-    await storage.write(header.dataOffset, entryBytes(entries), options)
+    await writeEntries(storage, header.dataOffset, entries, options)
   }
   await storage.flush(options)
   image.setHeader({ blocks, allocated: image.next })

@@ -17,6 +17,8 @@ export async function openWritable(parts: VdiParts, context: OpenContext): Promi
   const image = await WritableImage.open(storage, parts.map, context.repair === true, context)
   const fixed = image.header.type === ImageType.fixed
   let hasParent = backing !== undefined
+  // What was opened as parent is no longer it once another was named.
+  let renamed = false
   const map = new WritableMap(image, () => hasParent, fixed)
   const damaged = parts.map.damage.values().next().value
   const driver: Driver = {
@@ -54,11 +56,12 @@ export async function openWritable(parts: VdiParts, context: OpenContext): Promi
       })
       await image.settle(options)
       hasParent = reference !== undefined
+      renamed = true
       map.refresh()
     },
     async compact(options?: CompactOptions) {
       const { compactImage } = await import('./compact.js')
-      await compactImage(image, options)
+      await compactImage(image, hasParent && !renamed ? parent.image : undefined, options)
     },
   }
   if (!fixed) {

@@ -94,6 +94,17 @@ describe('resize', () => {
   })
 })
 
+describe('headers of other tools', () => {
+  it('takes the older geometry where a header of 1.1+ fills in no other', async () => {
+    const storage = await filled(2)
+    setWord(storage, 468, 0)
+    await using image = await open(storage)
+    expect((await content(image))[block]).toBe(2)
+    setWord(storage, 360, 4096)
+    await expect(open(storage)).rejects.toThrow(/sector size 4096/)
+  })
+})
+
 describe('check and repair', () => {
   it('gives each owner of a shared block its own copy', async () => {
     const storage = await filled(4)
@@ -180,6 +191,43 @@ describe('parents', () => {
     await image.write?.(2 * block + 5, new Uint8Array([99]))
     const bytes = await content(image)
     expect([bytes[0], bytes[block], bytes[2 * block], bytes[2 * block + 5]]).toEqual([1, 0, 3, 99])
+  })
+
+  it('compacts away blocks that are what the parent holds', async () => {
+    const { base, child } = await pair()
+    {
+      await using image = await open(child, { ...withParent(base), writable: true })
+      await image.write?.(0, new Uint8Array(block).fill(1))
+      await image.write?.(block, new Uint8Array(block).fill(2))
+      await image.write?.(2 * block, new Uint8Array(block))
+      await image.write?.(3 * block, new Uint8Array([77]))
+    }
+    expect(word(child, 388)).toBe(4)
+    {
+      await using image = await open(child, { ...withParent(base), writable: true })
+      await image.compact?.()
+    }
+    expect([0, 1, 2, 3].map((at) => word(child, 512 + at * 4))).toEqual([
+      0xffff_ffff, 0xffff_ffff, 0xffff_fffe, 0,
+    ])
+    expect(word(child, 388)).toBe(1)
+    await using image = await open(child, { ...withParent(base), repair: true })
+    expect(await image.check?.({})).toEqual(sound)
+    const bytes = await content(image)
+    expect([0, block, 2 * block, 3 * block, 3 * block + 1].map((at) => bytes[at])).toEqual([1, 2, 0, 77, 4])
+  })
+
+  it('compacts by no parent that is its parent no longer', async () => {
+    const { base, child } = await pair()
+    const other = await filled(5)
+    const references = referencesFrom({ p: base, other })
+    {
+      await using image = await open(child, { references, options: { parent: 'p' }, writable: true })
+      await image.write?.(0, new Uint8Array(block).fill(1))
+      await image.driver.setBacking?.({ kind: 'backing', name: 'other', format: 'vdi' })
+      await image.compact?.()
+    }
+    expect(word(child, 512)).toBe(0)
   })
 
   it('refuses a parent that was changed, and another image', async () => {
