@@ -64,6 +64,18 @@ describe('img doctor', () => {
     expect(stdout).toMatch(/\nnothing wrong was found\n$/)
   })
 
+  it('looks at the disk of a package that is named, and at no other', async () => {
+    await mustImg(['convert', '-O', 'ova', 'disk.qcow2', 'disk.qcow2', 'two.ova'], run)
+    const unnamed = await doctor(['two.ova'], 0)
+    expect([unnamed.readable, unnamed.content]).toEqual([false, []])
+    const named = await doctor(['--open', 'disk=2', 'two.ova'], 0)
+    expect([named.format, named.readable]).toEqual(['ova', true])
+    const lost = await doctor(['--open', 'disk=3', 'two.ova'], 2)
+    expect(lost.findings.map(({ message }) => message).join()).toContain('disk')
+    const unknown = await img(['doctor', '--open', 'nothing=1', 'two.ova'], run)
+    expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining("option 'nothing'")])
+  })
+
   it('writes nothing', async () => {
     const before = readFileSync(join(cwd, 'disk.qcow2'))
     await doctor(['disk.qcow2'], 0)

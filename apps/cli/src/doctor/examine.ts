@@ -1,6 +1,7 @@
 import {
   type DiskImage,
   type Format,
+  type FormatRegistry,
   ImageError,
   type OpenOptions,
   openImage,
@@ -25,6 +26,8 @@ export interface ExamineOptions {
   readonly shared: boolean
   /** False: metadata is not gone through. */
   readonly check: boolean
+  /** `--open`, each as it was given. */
+  readonly open: readonly string[]
   readonly secret: SecretSource
 }
 
@@ -66,10 +69,12 @@ export async function examine(
   if (format === undefined) return report
   const registry = await context.registry()
   const gate = references(context, { shared: inUse !== undefined || options.shared })
-  const open: OpenOptions = { registry, secret: options.secret }
+  const asked = await openOptionsOf(format, options, registry, context)
+  format = asked.format
+  const open: OpenOptions = { registry, secret: options.secret, options: asked.values }
   const again = (): Promise<Storage> => openSourceStorage(file, { lock })
   try {
-    await walkLayers(await again(), format, report, { open, gate }, async (image, depth) => {
+    await walkLayers(await again(), asked.format, report, { open, gate }, async (image, depth) => {
       await examineState(image, report, depth, inUse !== undefined)
       // The tables of an image that is being written are never all of one moment.
       if (options.check && inUse === undefined) await examineMetadata(image, report)
@@ -81,6 +86,24 @@ export async function examine(
   }
   await examineDisk(again, { ...open, format, references: gate }, report)
   return report
+}
+
+/**
+ * The open options of the image; of the only format for the content of disks that has them, where its own has not.
+ * @throws {Failure} for an option that no format here has.
+ */
+async function openOptionsOf(
+  format: Format,
+  { format: named, open }: ExamineOptions,
+  registry: FormatRegistry,
+  context: Context,
+): Promise<{ readonly format: Format; readonly values: Readonly<Record<string, unknown>> }> {
+  if (open.length === 0) return { format, values: {} }
+  const { checkOpenValues, formatOnDisk, parseOpenValues } = await import('../open-values.js')
+  const values = parseOpenValues(open)
+  const known = [...values.keys()].every((name) => Object.hasOwn(format.openOptions ?? {}, name))
+  const chosen = known || named !== undefined ? format : await formatOnDisk(values.keys(), registry)
+  return { format: chosen ?? format, values: checkOpenValues(chosen ?? format, values, context) }
 }
 
 /** Opens the image as any other verb would, and looks at the disk in it. */

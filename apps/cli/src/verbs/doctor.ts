@@ -8,7 +8,7 @@ import { Failure, usageError } from '../errors.js'
 import { formatsHint, namedFormat } from '../open.js'
 import { printOut } from '../output/write.js'
 import { defineSecrets, secretsOf } from '../secrets/index.js'
-import { type Invocation, type Options, outputOption, type Verb } from '../verb.js'
+import { collect, type Invocation, type Options, outputOption, type Verb } from '../verb.js'
 
 const after = `
 Tells what FILE is and by what it was recognised, which plugin reads it, whether it is damaged,
@@ -23,6 +23,7 @@ a look.
 Examples:
   img doctor download.qcow2
   img doctor --output=json disk.vmdk
+  img doctor --open disk=2 machine.ova
 `
 
 /** `img doctor`: what is this file, is it safe, what does it refer to. */
@@ -33,6 +34,11 @@ export const doctor: Verb = {
       .option('-f, --format <format>', 'format of the image; found by itself where left out')
       .option('--output <how>', 'human or json')
       .option('--no-check', 'do not go through the metadata, which takes a while for large images')
+      .option(
+        '--open <name=value>',
+        'open option of FILE, such as disk=2 or parent=base.vdi (may be repeated)',
+        collect,
+      )
       .option('-U, --force-share', 'open without locks, also while another program writes')
       .addHelpText('after', after)
   },
@@ -50,6 +56,7 @@ export const doctor: Verb = {
         format,
         shared: options.forceShare === true,
         check: options.check !== false,
+        open: (options.open as string[] | undefined) ?? [],
         secret: await givenSecrets(options, context),
       },
       context,
