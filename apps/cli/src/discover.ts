@@ -54,7 +54,7 @@ export async function discover(options: DiscoverOptions): Promise<readonly Plugi
     if (spec.trim() !== '') await search.addSpecified(spec.trim(), 'environment', cwd, installation)
   }
   if (options.project) search.addProject(cwd)
-  const own = readPackage(join(installation[0] ?? cwd, '..'))
+  const own = search.read(join(installation[0] ?? cwd, '..'))
   const names = [...declared(own, false), ...officialFormats.map((format) => format.package)]
   for (const name of new Set(names)) search.addInstalled(name, 'command', installation)
   return search.plugins
@@ -104,8 +104,8 @@ class Search {
     const project = nearestProject(cwd)
     if (project === undefined) return
     try {
-      const names = declared(readPackage(project), true)
-      const packages = names.map((name) => findPackage(name, project)).filter((found) => found !== undefined)
+      const names = declared(this.read(project), true)
+      const packages = names.map((name) => this.#find(name, project)).filter((found) => found !== undefined)
       const plugins = packages.filter((found) => promisedFormats(found) !== undefined)
       if (plugins.length > 0 && !isTrusted(project)) {
         this.#warn(
@@ -121,16 +121,31 @@ class Search {
 
   addInstalled(name: string, origin: PluginOrigin, directories: readonly string[]): void {
     for (const directory of directories) {
-      try {
-        const found = findPackage(name, directory)
-        if (found !== undefined) {
-          this.#addPackage(found, origin)
-          return
-        }
-      } catch (error) {
-        this.#warn(`plugin ${name} could not be loaded: ${reason(error)}`)
+      const found = this.#find(name, directory)
+      if (found !== undefined) {
+        this.#addPackage(found, origin)
         return
       }
+    }
+  }
+
+  /** The package.json of a directory; one that is damaged counts as none. */
+  read(directory: string): FoundPackage | undefined {
+    try {
+      return readPackage(directory)
+    } catch (error) {
+      this.#warn(reason(error))
+      return undefined
+    }
+  }
+
+  /** A package, without those that are damaged. */
+  #find(name: string, from: string): FoundPackage | undefined {
+    try {
+      return findPackage(name, from)
+    } catch (error) {
+      this.#warn(`plugin ${name} could not be loaded: ${reason(error)}`)
+      return undefined
     }
   }
 

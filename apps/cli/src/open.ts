@@ -77,7 +77,7 @@ export async function openNamed(name: string, options: OpenArguments, context: C
       })
     }
     if (writable === true && !allowed) throw new Failure(`Could not open '${name}': Block node is read-only`)
-    const format = await namedFormat(parsed?.format ?? options.format, context, (text) => {
+    const format = await namedFormat(options.format ?? parsed?.format, context, (text) => {
       throw new Failure(`Could not open '${name}': Unknown driver '${text}'`, { exit, hint: formatsHint })
     })
     const openOptions: OpenOptions = {
@@ -131,11 +131,7 @@ async function parseName(name: string, options: OpenArguments): Promise<ImageOpt
   const isJson = options.imageOpts !== true && name.startsWith('json:')
   if (options.imageOpts !== true && !isJson) return undefined
   const { parseImageOptions, parseJsonName } = await import('./image-opts.js')
-  const parsed = isJson ? parseJsonName(name) : parseImageOptions(name)
-  if (isJson && parsed.format !== undefined && options.format !== undefined) {
-    throw new Failure(`Could not open '${name}': Driver specified twice`)
-  }
-  return parsed
+  return isJson ? parseJsonName(name) : parseImageOptions(name)
 }
 
 /** What a name and `--open` say of the image. */

@@ -11,17 +11,21 @@ export interface ListedOption {
  * @throws {Failure} for a list that is empty, or starts or ends with a comma.
  */
 export function parseOptionList(lists: readonly string[]): ListedOption[] {
-  for (const list of lists) {
-    const commas = /,*$/.exec(list)?.[0].length ?? 0
-    if (list === '' || list.startsWith(',') || commas % 2 === 1)
-      throw new Failure(`Invalid option list: ${list}`)
-  }
+  checkLists(lists)
   const options = new Map<string, ListedOption>()
   for (const option of splitOptions(lists.join(','))) {
     options.delete(option.name)
     options.set(option.name, option)
   }
   return [...options.values()]
+}
+
+function checkLists(lists: readonly string[]): void {
+  for (const list of lists) {
+    const commas = /,*$/.exec(list)?.[0].length ?? 0
+    if (list === '' || list.startsWith(',') || commas % 2 === 1)
+      throw new Failure(`Invalid option list: ${list}`)
+  }
 }
 
 function splitOptions(text: string): ListedOption[] {
@@ -41,9 +45,15 @@ function splitOptions(text: string): ListedOption[] {
   return options
 }
 
-/** True where a list asks for the options that there are. */
+/**
+ * True where a list asks for the options that there are: `help` and `?` as names, not within a value.
+ * @throws {Failure} for a list that is empty, or starts or ends with a comma.
+ */
 export function asksForHelp(lists: readonly string[]): boolean {
-  return lists.some((list) => list.split(',').some((item) => item === 'help' || item === '?'))
+  checkLists(lists)
+  return splitOptions(lists.join(',')).some(
+    ({ name, value }) => value === undefined && (name === 'help' || name === '?'),
+  )
 }
 
 /** A value as it stands in an option list. */

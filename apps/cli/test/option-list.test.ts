@@ -43,16 +43,6 @@ describe('parseOptionList', () => {
   })
 })
 
-it.each([
-  ['help', true],
-  ['?', true],
-  ['size=1,help', true],
-  ['helpful=1', false],
-  ['a=help', false],
-])('asksForHelp(%j) is %s', (list, expected) => {
-  expect(asksForHelp([list])).toBe(expected)
-})
-
 describe('parseImageOptions', () => {
   it.each([
     ['driver=qcow2,file.filename=a,,b', { path: 'a,b', format: 'qcow2', options: {}, shared: false }],
@@ -81,5 +71,26 @@ describe('parseImageOptions', () => {
     ['driver=qcow2,file=a', "Cannot find device='a' nor node-name='a'"],
   ])('refuses %s', (text, reason) => {
     expect(() => parseImageOptions(text)).toThrow(`Could not open '${text}': ${reason}`)
+  })
+})
+
+describe('asksForHelp', () => {
+  it.each([['help'], ['?'], ['a=1,help'], ['?,a=1'], ['a=x,,y,help']])('%j', (list) => {
+    expect(asksForHelp(['b=2', list])).toBe(true)
+  })
+
+  it.each([['a=help'], ['backing_file=disk,,help'], ['backing_file=disk,,?'], ['helpful'], ['help=1']])(
+    'is not in %j',
+    (list) => {
+      expect(asksForHelp([list])).toBe(false)
+    },
+  )
+
+  it.each([
+    ['a=1,', 'help'],
+    ['a=1', ',help'],
+    ['a=1', ',,', 'help'],
+  ])('refuses %j', (...lists) => {
+    expect(() => asksForHelp(lists)).toThrow('Invalid option list: ')
   })
 })

@@ -82,12 +82,38 @@ describe('standard input', () => {
     [['-f', 'qcow2', '-', 'x'], 'format qcow2 cannot be read from a pipe'],
     [['-f', 'raw', '-', 'disk.raw', 'x'], 'standard input cannot be one of several inputs'],
     [['-f', 'raw', '-l', 'a', '-', 'x'], 'a snapshot cannot be found in standard input'],
-    [['-f', 'raw', '-', '-O', 'qcow2', '-'], 'one of source and target can be a pipe, not both'],
+    [
+      ['-f', 'raw', '-', '-O', 'qcow2', '-'],
+      'from a pipe into a pipe only raw disks can be written, not qcow2',
+    ],
     [['-f', 'raw', '-O', 'nosuch', '-', 'x'], "Unknown file format 'nosuch'"],
   ])('refuses %j', async (args, message) => {
     const { code, stdout, stderr } = await img(['convert', ...args], { cwd, input: disk })
     expect([code, stdout]).toEqual([1, ''])
     expect(stderr).toContain(`img: ${message}`)
+  })
+})
+
+describe('from a pipe into a pipe', () => {
+  it('raw disks pass, padded to whole sectors', async () => {
+    const input = disk.subarray(0, 5000)
+    const { code, bytes, stderr } = await imgBytes(['convert', '-f', 'raw', '-', '-'], { cwd, input })
+    expect([code, stderr]).toEqual([0, ''])
+    const expected = Buffer.alloc(5120)
+    expected.set(input)
+    expect(sha256(bytes)).toBe(sha256(expected))
+  })
+
+  it('what a compressed VMDK holds', async () => {
+    const options = ['-f', 'raw', '-O', 'vmdk', '-o', 'subformat=streamOptimized']
+    const { bytes: input } = await imgBytes(['convert', ...options, 'disk.raw', '-'], { cwd })
+    const { code, bytes, stderr } = await imgBytes(['convert', '-f', 'vmdk', '-', '-O', 'raw', '-'], {
+      cwd,
+      input,
+    })
+    expect([code, stderr]).toEqual([0, ''])
+    expect(sha256(bytes.subarray(0, disk.length))).toBe(sha256(disk))
+    expect(bytes.subarray(disk.length).every((byte) => byte === 0)).toBe(true)
   })
 })
 

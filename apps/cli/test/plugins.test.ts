@@ -1,4 +1,4 @@
-import { chmodSync, cpSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, mkdirSync, readFileSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -146,6 +146,32 @@ describe('plugins', () => {
     expect(stderr).toMatch(/^img: Could not open 'disk\.bad': .*cannot start$/m)
   })
 
+  it.each([['{ "name": "img-half", "img": '], [''], ['null'], ['[]']])(
+    'whose package.json is damaged (%j) are passed over, with a warning',
+    async (text) => {
+      const half = join(cwd, 'half')
+      makePackage(join(half, 'node_modules/img-whole'), 'img-whole', 'pro')
+      mkdirSync(join(half, 'node_modules/img-half'), { recursive: true })
+      writeFileSync(join(half, 'node_modules/img-half/package.json'), text)
+      const dependencies = { 'img-half': '1', 'img-whole': '1' }
+      writeFileSync(join(half, 'package.json'), JSON.stringify({ dependencies }))
+      const { code, stdout, stderr } = await info('../disk.pro', [], half)
+      expect([code, stdout]).toEqual([0, expect.stringContaining('file format: pro\n')])
+      expect(stderr).toMatch(
+        /^img: warning: plugin img-half could not be loaded: .*package\.json is damaged: .+\n$/,
+      )
+      writeFileSync(join(half, 'package.json'), text)
+      const without = await info('../disk.pro', [], half)
+      expect([without.code, without.stdout]).toEqual([0, expect.stringContaining('file format: raw\n')])
+      expect(without.stderr).toMatch(/^img: warning: .*package\.json is damaged: /)
+      const named = await info('../disk.pro', ['--plugin', 'img-half'], half)
+      expect([named.code, named.stderr]).toEqual([
+        1,
+        expect.stringContaining("img: Could not load plugin 'img-half': "),
+      ])
+    },
+  )
+
   it('for another version of the contract are passed over', async () => {
     const { code, stdout, stderr } = await info('disk.old', [], project)
     expect([code, stdout]).toEqual([0, expect.stringContaining('file format: raw\n')])
@@ -275,6 +301,16 @@ describe('an installation without @img/qcow2', () => {
       expect((await thin([verb])).stdout).toMatch(/^Not installed: .*@img\/qcow2/m)
       expect(JSON.parse((await thin([verb, '--json'])).stdout)['not-installed']).toContain('@img/qcow2')
     }
+  })
+
+  it('goes on where the package.json of a format is half written', async () => {
+    const manifest = join(place, 'node_modules/@img/raw/package.json')
+    const whole = readFileSync(manifest)
+    writeFileSync(manifest, whole.subarray(0, 100))
+    const { code, stderr } = await thin(['create', '-f', 'qcow2', 'none.qcow2', '1M'])
+    writeFileSync(manifest, whole)
+    expect([code, stderr]).toEqual([1, expect.stringContaining('package.json is damaged: ')])
+    expect(stderr).not.toContain('bug in img')
   })
 
   it('knows raw', async () => {

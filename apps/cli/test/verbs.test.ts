@@ -155,6 +155,7 @@ describe('measure', () => {
   it.each([
     [[], 'Either --size N or one filename must be specified.'],
     [['--size', '1G', 'disk.raw'], '--size N cannot be used together with a filename.'],
+    [['-f', 'qcow2', '--size', '1G'], '--image-opts, -f, and -l require a filename argument.'],
     [['a', 'b'], 'At most one filename argument is allowed.'],
     [['--size', '1G', '-O', 'nosuch'], "Unknown file format 'nosuch'"],
     [['--size', '1G', '-O', 'qcow2', '-o', 'foo=1'], "Invalid parameter 'foo'"],

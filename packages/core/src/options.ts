@@ -69,11 +69,14 @@ const suffixes = 'bkmgtpe'
 
 /**
  * Parses a size as qemu-img does: digits, an optional fraction, and b, k, M, G, T, P or E in either case (powers of 1024);
- * or hexadecimal digits after 0x. Returns bytes, rounded down; undefined where the text is no size or beyond 2^53 - 1.
+ * or hexadecimal digits after 0x, and then k, M, G, T or P. Returns bytes, rounded down; undefined where the text is no size or beyond 2^53 - 1.
  * @see QEMU, tests/unit/test-cutils.c
  */
 export function parseSize(text: string): number | undefined {
-  if (/^0x[0-9a-f]+$/i.test(text)) return safe(Number.parseInt(text, 16))
+  const hex = /^(0x[\da-f]+)([kmgtp]?)$/i.exec(text)
+  // Of hexadecimal digits, b and e are no suffixes.
+  if (hex)
+    return safe(Number.parseInt(hex[1] ?? '', 16) * 1024 ** ' kmgtp'.indexOf((hex[2] || ' ').toLowerCase()))
   const match = /^(\d+)(\.\d*)?([bkmgtpe]?)$/i.exec(text)
   if (!match) return undefined
   const [, digits = '', point = '.', unit = 'b'] = match

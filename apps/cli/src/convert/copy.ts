@@ -124,12 +124,23 @@ async function copyIntoPipe(job: CopyContext, wanted: NewTarget): Promise<void> 
   const { format, values, thin: isThin } = wanted
   if (args.bitmaps) throw new Failure('bitmaps cannot be written to a pipe')
   if (isThin) throw new Failure('an image with a backing file cannot be written to a pipe yet')
-  if (source.kind === 'pipe') {
-    throw new Failure('one of source and target can be a pipe, not both', {
-      hint: 'store one of them in a file',
-    })
-  }
   const signal = context.signal()
+  if (source.kind === 'pipe') {
+    // All others begin with tables that tell how large the disk is, and where its data is.
+    if (format.name !== 'raw') {
+      throw new Failure(`from a pipe into a pipe only raw disks can be written, not ${format.name}`, {
+        hint: 'store one of them in a file',
+      })
+    }
+    const { pipeThrough } = await import('./pipe-through.js')
+    const sink = await openSink(args.target, signal)
+    try {
+      await pipeThrough(source.reader, sink, { signal, onProgress: job.onProgress })
+    } finally {
+      await sink.close()
+    }
+    return
+  }
   const sink = await openSink(args.target, signal)
   // Some formats compress without being asked. Threads start when there is work.
   const pool = createWorkerPool()

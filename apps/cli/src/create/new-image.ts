@@ -101,6 +101,7 @@ async function backingSize(
   size: number | undefined,
   context: Context,
 ): Promise<number> {
+  if (backing === '') throw new Failure('Expected backing file name, got empty string')
   let image: DiskImage
   try {
     image = await openBackingFile(filename, backing, backingFormat, context)

@@ -20,7 +20,10 @@ export interface FoundPackage {
   readonly manifest: PackageJson
 }
 
-/** Reads the package.json of a directory; undefined where there is none. @throws {SyntaxError} for one that is damaged. */
+/**
+ * Reads the package.json of a directory; undefined where there is none.
+ * @throws {Error} for one that is damaged, as while it is being written.
+ */
 export function readPackage(directory: string): FoundPackage | undefined {
   const path = join(directory, 'package.json')
   // Mostly there is none; an error that is caught costs ten times as much.
@@ -31,17 +34,29 @@ export function readPackage(directory: string): FoundPackage | undefined {
   } catch {
     return undefined
   }
-  return { directory, manifest: JSON.parse(text) as PackageJson }
+  let manifest: unknown
+  try {
+    manifest = JSON.parse(text)
+  } catch (error) {
+    throw new Error(`${path} is damaged: ${(error as SyntaxError).message}`, { cause: error })
+  }
+  if (!isRecord(manifest)) throw new Error(`${path} is damaged: it holds no object`)
+  return { directory, manifest }
 }
 
-/** Finds an installed package as Node would from a directory: in each node_modules upwards. Nothing is listed. */
+/**
+ * Finds an installed package as Node would from a directory: in each node_modules upwards. Nothing is listed.
+ * @throws {Error} where its package.json is damaged.
+ */
 export function findPackage(name: string, from: string): FoundPackage | undefined {
   if (process.versions.pnp !== undefined) {
+    let path: string
     try {
-      return readPackage(dirname(createRequire(join(from, 'package.json')).resolve(`${name}/package.json`)))
+      path = createRequire(join(from, 'package.json')).resolve(`${name}/package.json`)
     } catch {
       return undefined
     }
+    return readPackage(dirname(path))
   }
   for (let at = from; ; at = dirname(at)) {
     const found = readPackage(join(at, 'node_modules', name))

@@ -43,7 +43,7 @@ export const measure: Verb = {
     const lists = (options.o as string[] | undefined) ?? []
     const [filename] = operands
     if (operands.length > 1) throw new Failure('At most one filename argument is allowed.')
-    if (!asksForHelp(lists)) checkSource(filename, size)
+    if (!asksForHelp(lists)) checkSource(filename, size, options)
     const format = await namedFormat(formatName, context, (name) => {
       throw new Failure(`Unknown file format '${name}'`, { hint: formatsHint })
     })
@@ -84,7 +84,14 @@ export const measure: Verb = {
   },
 }
 
-function checkSource(filename: string | undefined, size: number | undefined): void {
+function checkSource(
+  filename: string | undefined,
+  size: number | undefined,
+  { imageOpts, format, l }: Invocation['options'],
+): void {
+  if (filename === undefined && (imageOpts === true || format !== undefined || l !== undefined)) {
+    throw new Failure('--image-opts, -f, and -l require a filename argument.')
+  }
   if (filename !== undefined && size !== undefined) {
     throw new Failure('--size N cannot be used together with a filename.')
   }
