@@ -11,7 +11,7 @@ import {
 import { corrupt, truncated, unsupported } from './errors.js'
 import { decodeEntries } from './grain-tables.js'
 import { SECTOR } from './limits.js'
-import { compressedLimit, GRAIN_MARKER_BYTES } from './sparse-extent.js'
+import { compressedLimit, GRAIN_MARKER_BYTES, GTE_ZEROED } from './sparse-extent.js'
 import {
   directoryEntries,
   Flag,
@@ -65,6 +65,8 @@ class GrainReader {
   readonly #grainSize: number
   #grains = 0
   #counted = 0
+  /** Nothing of the disk follows: tables came first, or the footer came. */
+  #complete: boolean
   /** Grains by the tables that stand before the data; undefined where tables follow it. */
   #expected: number | undefined
 
@@ -74,6 +76,7 @@ class GrainReader {
     this.#codec = codec
     this.#label = label
     this.#grainSize = header.grainSectors * SECTOR
+    this.#complete = header.gdOffset !== undefined
   }
 
   async *pieces(): AsyncGenerator<StreamPiece> {
@@ -91,7 +94,11 @@ class GrainReader {
         continue
       }
       const type = view.getUint32(12, true)
-      if (type === Marker.endOfStream) break
+      if (type === Marker.endOfStream) {
+        if (this.#complete) break
+        // Before the footer a sector of zeros fills a gap, as some writers leave one before the first grain.
+        continue
+      }
       await this.#metadata(type, value, at)
     }
     this.#checkCount()
@@ -138,9 +145,16 @@ class GrainReader {
     let count = 0
     for (const sector of decodeEntries(part(gdOffset, directoryEntries(header) * 4))) {
       if (sector === 0) continue
-      for (const entry of decodeEntries(part(sector, header.gtesPerGt * 4))) if (entry > 1) count++
+      count += this.#grainsIn(part(sector, header.gtesPerGt * 4))
     }
     return count
+  }
+
+  /** Grains that a table tells of. */
+  #grainsIn(table: Uint8Array): number {
+    const { version, flags } = this.#header
+    const first = version >= 2 && hasFlag(flags, Flag.zeroedGrain) ? GTE_ZEROED + 1 : 1
+    return decodeEntries(table).filter((entry) => entry >= first).length
   }
 
   async #grain(sector: Uint8Array, lba: number, length: number, at: number): Promise<StreamPiece> {
@@ -185,8 +199,23 @@ class GrainReader {
     }
     const bytes = await this.#queue.take(length)
     if (bytes.length < length) throw this.#ended(at)
+    if (type === Marker.footer) this.#checkFooter(bytes, at + SECTOR)
     if (type !== Marker.grainTable) return
-    for (const entry of decodeEntries(bytes.subarray(0, header.gtesPerGt * 4))) if (entry > 1) this.#counted++
+    this.#counted += this.#grainsIn(bytes.subarray(0, header.gtesPerGt * 4))
+  }
+
+  /** A file is read by its footer: what was taken from the header has to be the same there. */
+  #checkFooter(bytes: Uint8Array, at: number): void {
+    const { capacity, grainSectors, gtesPerGt } = this.#header
+    const footer = parseSparseHeader(bytes, this.#label, at)
+    this.#complete = true
+    if (
+      footer.capacity === capacity &&
+      footer.grainSectors === grainSectors &&
+      footer.gtesPerGt === gtesPerGt
+    )
+      return
+    throw unsupported('its footer contradicts its header', this.#label, at, 'read it from a file')
   }
 
   #checkCount(): void {

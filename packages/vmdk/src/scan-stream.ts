@@ -34,9 +34,14 @@ export async function scanStream(
     const length = view.getUint32(8, true)
     if (length === 0) {
       const type = view.getUint32(12, true)
-      if (type === Marker.endOfStream && grains > 0) known = capacity
+      if (type === Marker.endOfStream) {
+        // Elsewhere, zeros fill a gap: some writers leave one before the first grain.
+        if (grains > 0 && at + 2 * SECTOR > storage.size) known = capacity
+        at += SECTOR
+        continue
+      }
       const most = Math.max(tableSectors(header), directoryEntries(header) * 4)
-      if (type === Marker.endOfStream || type > Marker.footer || value > most) break
+      if (type > Marker.footer || value > most) break
       at += (1 + value) * SECTOR
       continue
     }

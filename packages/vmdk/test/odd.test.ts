@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { ImageError, openImage } from '@img/core'
+import { ImageError, openImage, viewOf } from '@img/core'
 import { content, patternDisk } from '@tooling/test-disks/disks'
 import { hasQemu, run } from '@tooling/test-disks/qemu'
 import { MemoryStorage } from '@tooling/test-disks/storage'
@@ -80,6 +80,8 @@ describe('streams that no tool here makes', () => {
     [{ cutLast: true }],
     [{ level: 0 }],
     [{ shuffled: true, grain: 16 }],
+    [{ gap: 107 }],
+    [{ gap: 3, footer: false }, /has 0 grains/],
     [{ padding: 65_536 }, undefined, 'refuses'],
     [{ markers: false }, /only streamOptimized/, 'refuses'],
     [{ markers: false, footer: false }, /only streamOptimized/, 'refuses'],
@@ -128,6 +130,22 @@ describe('streams that no tool here makes', () => {
     const failed = await openVmdk(storage).catch((error: unknown) => error)
     expect(ImageError.is(failed, 'IMG_TRUNCATED')).toBe(true)
     expect(storage.bytesRead).toBeLessThan(2 * bytes.length)
+  })
+
+  it('is not taken from a pipe by a header that its footer contradicts', async () => {
+    const bytes = craft(patternDisk(size, 6), { stream: true }).slice()
+    viewOf(bytes).setUint32(12, viewOf(bytes).getUint32(12, true) + 256, true)
+    await expect(fromPipe(bytes)).rejects.toThrow(/footer contradicts its header/)
+  })
+
+  it('salvaged across a gap without a footer', async () => {
+    const disk = patternDisk(size, 6)
+    const bytes = craft(disk, { stream: true, gap: 9 })
+    const options = { registry, format: 'vmdk', onWarning: () => undefined, salvage: true }
+    await using image = await openImage(new MemoryStorage(bytes.slice(0, -1536)), options)
+    const start = new Uint8Array(262_144)
+    await image.read(0, start)
+    expect(Buffer.compare(start, disk.subarray(0, start.length))).toBe(0)
   })
 
   it('salvaged without a footer, as far as there are grains', async () => {

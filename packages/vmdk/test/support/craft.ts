@@ -24,6 +24,8 @@ export interface Craft {
   /** The last grain is compressed only as far as the disk goes. */
   readonly cutLast?: boolean
   readonly level?: number
+  /** Sectors of zeros between the metadata and the first grain. */
+  readonly gap?: number
   /** Bytes of zeros that follow. */
   readonly padding?: number
 }
@@ -69,7 +71,7 @@ export function craft(disk: Uint8Array, spec: Craft = {}): Uint8Array {
   const first = descriptorOffset + descriptorSectors
   const copies = redundant ? (tablesLast ? [first] : [first, first + copySectors]) : tablesLast ? [] : [first]
   const overhead = Math.ceil((first + copies.length * copySectors) / grain) * grain
-  out.put(overhead - 1, Buffer.alloc(512))
+  out.put(overhead - 1 + (spec.gap ?? 0), Buffer.alloc(512))
   const entries = new Array<number>(tables * gtes).fill(0)
   const next = random(5)
   const order = Array.from({ length: grains }, (_, index) => index)
