@@ -110,6 +110,10 @@ export async function openNamed(name: string, options: OpenArguments, context: C
     }
   } catch (error) {
     signal?.throwIfAborted()
+    const protocol = path === name && !isUrl(name) ? protocolOf(name) : undefined
+    if (protocol !== undefined && ImageError.is(error, 'IMG_NOT_FOUND') && error.source === name) {
+      throw new Failure(`Could not open '${name}': Unknown protocol '${protocol}'`, { exit, cause: error })
+    }
     throw openFailure(name, await explainPlugin(error, context), exit, path)
   }
 }

@@ -139,3 +139,35 @@ describe.skipIf(!hasQemu7)('create says what qemu-img says (skipped without qemu
     })
   })
 })
+
+describe('a target with a protocol', () => {
+  it('file: is a path', async () => {
+    const cwd = temporaryDirectory()
+    expect(await mustImg(['create', '-f', 'raw', 'file:a.raw', '1M'], { cwd })).toBe(
+      "Formatting 'file:a.raw', fmt=raw size=1048576\n",
+    )
+    await mustImg(['convert', '-f', 'raw', '-O', 'qcow2', 'file:a.raw', 'file:b.qcow2'], { cwd })
+    await mustImg(['dd', '-f', 'raw', '-O', 'raw', 'if=file:a.raw', 'of=file:c.raw'], { cwd })
+    expect(readdirSync(cwd).sort()).toEqual(['a.raw', 'b.qcow2', 'c.raw'])
+  })
+
+  it('another is refused, and no file of that name made', async () => {
+    const cwd = temporaryDirectory()
+    await mustImg(['create', '-q', '-f', 'raw', 'a.raw', '1M'], { cwd })
+    for (const [said, args] of [
+      ["nbd:host:1: Unknown protocol 'nbd'", ['create', '-f', 'raw', 'nbd:host:1', '1M']],
+      ["Unknown protocol 'nbd'", ['convert', '-f', 'raw', 'a.raw', 'nbd://host/x']],
+      ["Unknown protocol 'nbd'", ['convert', '--dry-run', '-f', 'raw', 'a.raw', 'nbd://host/x']],
+      ["Unknown protocol 'nbd'", ['dd', '-f', 'raw', 'if=a.raw', 'of=nbd:x']],
+      ["Could not open 'nbd:x': Unknown protocol 'nbd'", ['info', 'nbd:x']],
+    ] as const) {
+      const { code, stderr } = await img([...args], { cwd })
+      expect([code, stderr]).toEqual([1, expect.stringMatching(new RegExp(`^img: ${said}\n`))])
+    }
+    expect(readdirSync(cwd)).toEqual(['a.raw'])
+    // On Windows a colon in a name means something else.
+    if (process.platform === 'win32') return
+    await mustImg(['create', '-q', '-f', 'raw', './odd:name', '1M'], { cwd })
+    expect(readdirSync(cwd).sort()).toEqual(['a.raw', 'odd:name'])
+  })
+})

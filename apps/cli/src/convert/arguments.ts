@@ -1,6 +1,7 @@
 import { checkCacheMode } from '../cache-mode.js'
 import { Failure } from '../errors.js'
 import { asksForHelp, type ListedOption, parseOptionList } from '../option-list.js'
+import { targetPath } from '../paths.js'
 import type { ProgressMode } from '../progress.js'
 import { progressOption } from '../progress-options.js'
 import { sizeArgument } from '../sizes.js'
@@ -79,7 +80,7 @@ export function readConvertArguments({ operands, options }: Invocation): Convert
     throw new Failure('No support for concatenating multiple snapshot')
   return {
     sources,
-    target: operands[operands.length - 1] ?? '',
+    target: targetOf(operands[operands.length - 1] ?? '', flag('n')),
     sourceFormat: text('f'),
     targetFormat: text('O') ?? (flag('targetImageOpts') ? undefined : 'raw'),
     imageOpts: flag('imageOpts'),
@@ -103,6 +104,11 @@ export function readConvertArguments({ operands, options }: Invocation): Convert
     progress,
     progressWanted: flag('p'),
   }
+}
+
+/** With `-n` it is opened, as a source is. */
+function targetOf(name: string, existing: boolean): string {
+  return existing ? name : targetPath(name)
 }
 
 /** True for `-o help`. */

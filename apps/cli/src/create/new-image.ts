@@ -7,6 +7,7 @@ import { Failure, systemText } from '../errors.js'
 import { formatsHint, identityOf, namedFormat, openBackingFile } from '../open.js'
 import type { parseOptionList } from '../option-list.js'
 import { printOut } from '../output/write.js'
+import { targetPath } from '../paths.js'
 import { references } from '../references.js'
 import { humanSize } from '../sizes.js'
 import { refuseUrlTarget } from '../source-storage.js'
@@ -52,7 +53,7 @@ export function withArguments(
 /** Checks the backing file, announces the image and makes it. @throws {Failure} */
 export async function makeImage(
   format: Format,
-  filename: string,
+  typed: string,
   asked: CreateValues,
   {
     options,
@@ -66,7 +67,8 @@ export async function makeImage(
   context: Context,
 ): Promise<void> {
   const { backing_file: backing, backing_fmt: backingFormat } = asked.values
-  refuseUrlTarget(filename)
+  refuseUrlTarget(typed)
+  const filename = targetPath(typed)
   if (backing === filename) throw sameFile()
   let { size } = asked
   if (backing !== undefined) {
@@ -77,7 +79,7 @@ export async function makeImage(
   if (size === undefined) throw new Failure('Image creation needs a size parameter')
   const values = { ...asked, size }
   if (options.q !== true)
-    printOut(`Formatting '${filename}', fmt=${format.name} ${announceOptions(format, values)}\n`)
+    printOut(`Formatting '${typed}', fmt=${format.name} ${announceOptions(format, values)}\n`)
   const making = { options: values.values, size, secret }
   if (dryRun === undefined) return write(format, filename, making, context)
   const bytes = await tryToWrite(format, filename, making, { dryRun, context })

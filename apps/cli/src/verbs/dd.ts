@@ -7,6 +7,7 @@ import { streamWindow, windowOf } from '../convert/window.js'
 import { Failure, prefixed } from '../errors.js'
 import { namedFormat } from '../open.js'
 import { printErr } from '../output/write.js'
+import { targetPath } from '../paths.js'
 import { programName } from '../program-name.js'
 import { secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
@@ -135,5 +136,5 @@ function readOperands(operands: readonly string[]): Operands {
   if (input === undefined || output === undefined) {
     throw new Failure('Must specify both input and output files')
   }
-  return { input, output, block, count, skip }
+  return { input, output: targetPath(output), block, count, skip }
 }
