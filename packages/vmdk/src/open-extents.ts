@@ -77,7 +77,15 @@ async function openExtent(
   const tolerated = sparseContext(context)
   try {
     const opened = await openStorage(line, await openFile(file, context, files), tolerated)
-    if (opened.extent.size >= sectors * SECTOR) return { ...opened, label }
+    const { size } = opened.extent
+    const grain = (opened.sparse?.header.grainSectors ?? 8) * SECTOR
+    // Some writers round an extent up to whole grains. QEMU shows the whole of one that is larger.
+    if (size >= sectors * SECTOR + grain) {
+      context.warn(
+        `${label}: holds ${size / SECTOR} sectors, of which the descriptor makes ${sectors} part of the disk`,
+      )
+    }
+    if (size >= sectors * SECTOR) return { ...opened, label }
     throw corrupt(`is smaller than the ${sectors} sectors that the descriptor tells of`, label)
   } catch (error) {
     if (!tolerated.tolerant || !ImageError.is(error)) throw error

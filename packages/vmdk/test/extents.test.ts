@@ -114,6 +114,16 @@ describe('extents of all kinds in one disk', () => {
       expect(bytes.subarray(from * 512, to * 512).every((byte) => byte === 0xee)).toBe(true)
   })
 
+  it('of which the descriptor takes a part: it is told that there is more', async () => {
+    const bytes = patternDisk(512 * 2048, 3)
+    writeFileSync(join(folder, 'long.vmdk'), craft(bytes))
+    const path = disk('part.vmdk', 'twoGbMaxExtentSparse', ['RW 1000 SPARSE "long.vmdk"'])
+    const warnings: string[] = []
+    await using image = await openPath(path, { onWarning: (message) => warnings.push(message) })
+    expect(Buffer.compare(await content(image), bytes.subarray(0, 512_000))).toBe(0)
+    expect(warnings.join()).toMatch(/holds 2048 sectors, of which the descriptor makes 1000 part/)
+  })
+
   it('NOACCESS: told of, but not read', async () => {
     writeFileSync(join(folder, 'bytes.bin'), new Uint8Array(8192).fill(1))
     const lines = ['RW 16 FLAT "bytes.bin" 0', 'NOACCESS 16 FLAT "none.bin" 0', 'RW 8 ZERO']
