@@ -1,3 +1,4 @@
+import { checkArgumentBytes } from './argument-bytes.js'
 import { createContext } from './context.js'
 import { describeError, errorJson, Failure, systemCode } from './errors.js'
 import { printErr, printOut, ReaderGone } from './output/write.js'
@@ -14,6 +15,7 @@ export async function main(args: readonly string[]): Promise<void> {
 }
 
 async function run(args: readonly string[]): Promise<number> {
+  checkArgumentBytes(args)
   const parsed = await parseProgram(args)
   if ('text' in parsed) {
     printOut(parsed.text)
