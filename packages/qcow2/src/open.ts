@@ -46,7 +46,11 @@ export async function openQcow2(storage: Storage, context: OpenContext): Promise
   const tolerant = isTolerant(context)
   if (context.writable && !tolerant) checkWritable(header, label)
   const l1Error = l1Outside(header, storage)
-  if (l1Error && !tolerant) throw l1Error
+  if (l1Error && !tolerant) {
+    // What the header says can be told without it: a copy that was cut short can still be looked at.
+    if (!context.inspect) throw l1Error
+    context.warn(l1Error.message)
+  }
   const size = alignDown(header.size, SECTOR)
   if (size !== header.size) {
     context.warn(
