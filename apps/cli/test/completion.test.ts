@@ -120,6 +120,14 @@ describe('img completion', () => {
     expect((await img(['completion'])).code).toBe(1)
   })
 
+  it('an empty word may be told by --next, for shells that drop empty arguments', async () => {
+    for (const words of [[], ['convert', '-O'], ['snapshot', '']]) {
+      const empty = await mustImg(['__complete', '--', ...words, ''], { cwd })
+      expect(await mustImg(['__complete', '--next', '--', ...words], { cwd })).toBe(empty)
+      expect(empty).not.toBe('')
+    }
+  })
+
   it('has a script for PowerShell that asks the command', async () => {
     expect(await mustImg(['completion', 'powershell'])).toMatch(
       /Register-ArgumentCompleter -Native -CommandName img/,

@@ -5,13 +5,17 @@ import { type Context, createContext } from '../context.js'
 import { printOut } from '../output/write.js'
 import type { Invocation, Verb } from '../verb.js'
 
-/** `img __complete -- WORD…`: what the scripts of `img completion` ask. Says nothing else: a shell is in the middle of a line. */
+/**
+ * `img __complete [--next] -- WORD…`: with `--next` a word is to follow, of which nothing is typed yet. What the scripts of `img completion`
+ * ask. Says nothing else: a shell is in the middle of a line.
+ */
 export const complete: Verb = {
   define(command: Command) {
-    command.usage('-- WORD…')
+    command.usage('-- WORD…').option('--next', 'an empty word follows')
   },
 
-  async run({ operands }: Invocation, context: Context) {
+  async run({ operands: typed, options }: Invocation, context: Context) {
+    const operands = options.next === true ? [...typed, ''] : typed
     const plugins = operands.slice(0, -1).flatMap((word, i) => {
       if (word === '--plugin' && i + 2 < operands.length) return [operands[i + 1] as string]
       return word.startsWith('--plugin=') ? [word.slice('--plugin='.length)] : []
