@@ -7,6 +7,9 @@ import type { WritableImage } from './write-image.js'
 /** Clusters in use at most: they are all listed in memory. */
 const MAX_UNITS: number = 2 ** 24
 
+/** Passes at most: each leaves less to be moved. */
+const MAX_PASSES = 8
+
 /** A piece of the file that something uses. */
 interface Unit {
   readonly host: number
@@ -23,12 +26,21 @@ interface Gap {
 }
 
 /**
- * Moves what stands last in the file into gaps before it, and cuts the file. Copies go only where nothing was, and are durable before
- * anything points at them.
+ * Moves what stands last in the file into gaps before it, and cuts the file; again while that made other gaps, as compressed
+ * clusters do that leave several to a cluster behind. Copies go only where nothing was, and are durable before anything points at
+ * them.
  * @throws {ImageError} IMG_CORRUPT where two things take one place; IMG_UNSUPPORTED_SIZE.
  */
 export async function compactImage(image: WritableImage, options: CompactOptions = {}): Promise<void> {
   await image.settle(options)
+  let moved = await runPass(image, options)
+  // Most is moved by the first pass: progress is told of that one.
+  const quiet = { signal: options.signal }
+  for (let pass = 1; pass < MAX_PASSES && moved; pass++) moved = await runPass(image, quiet)
+}
+
+/** Moves and cuts once. Returns whether anything was moved. */
+async function runPass(image: WritableImage, options: CompactOptions): Promise<boolean> {
   const { storage } = image
   const units = await listUnits(image, options)
   const gaps = findGaps(units, storage.label)
@@ -48,6 +60,7 @@ export async function compactImage(image: WritableImage, options: CompactOptions
   if (end < storage.size) await storage.truncate(end, options)
   await storage.flush(options)
   image.end = storage.size
+  return mover.moved
 }
 
 /** All that is in use, by place. */
@@ -113,6 +126,8 @@ class UnitMover {
   /** For each kind, the gap from which on one may have room. */
   readonly #from = { data: 0, compressed: 0, table: 0 }
   readonly #tables: [index: number, offset: number][] = []
+  /** Whether anything was. */
+  moved = false
 
   constructor(image: WritableImage, gaps: readonly Gap[], options: CompactOptions) {
     this.#image = image
@@ -184,5 +199,6 @@ class UnitMover {
     const bytes = new Uint8Array(length)
     await storage.read(host, bytes, this.#options)
     await storage.write(to, bytes, this.#options)
+    this.moved = true
   }
 }
