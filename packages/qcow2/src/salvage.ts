@@ -110,7 +110,8 @@ async function salvageL1(
   const tables = await scan(storage, header, context)
   if (emptied && tables.l2.length === 0) return undefined
   const claimed = new Set<number>()
-  for (let i = 0; 2 * i < words.length; i++) if (!lost.includes(i)) claimed.add(entryOffset(words, i))
+  const gone = new Set(lost)
+  for (let i = 0; 2 * i < words.length; i++) if (!gone.has(i)) claimed.add(entryOffset(words, i))
   const orphans = tables.l2.filter((offset) => !claimed.has(offset))
   const open = emptied ? Array.from({ length: words.length / 2 }, (_, i) => i) : lost
   fill(words, open, there, orphans, header, storage, context)
