@@ -121,11 +121,10 @@ export class KernelCopy {
   #isZero(storage: Storage, offset: number, length: number): boolean {
     if (this.#keepZeros) return false
     const probe = this.#probe.subarray(0, Math.min(probeBytes, length))
-    storage.readSync?.(offset, probe)
-    if (!isZero(probe)) return false
+    // What cannot be looked at now is copied.
+    if (storage.readSync?.(offset, probe) !== true || !isZero(probe)) return false
     const rest = this.#rest.subarray(0, length - probe.length)
-    storage.readSync?.(offset + probe.length, rest)
-    return isZero(rest)
+    return storage.readSync?.(offset + probe.length, rest) === true && isZero(rest)
   }
 
   async #place(source: Storage, hostOffset: number, offset: number, length: number): Promise<void> {
