@@ -44,11 +44,11 @@ function checkSegment(
 ): void {
   const where = `logical volume ${volume.name}, extent ${segment.start}`
   const read = new Reader(segment.config, where)
-  const raids = read.list('raids').length / 2
+  const images = read.list('raid0_lvs').length || read.list('raids').length / 2
   const parts: [field: string, count: number][] = [
-    ['stripe_count', read.list('stripes').length / 2 || read.list('raid0_lvs').length || raids],
+    ['stripe_count', read.list('stripes').length / 2 || images],
     ['mirror_count', read.list('mirrors').length / 2],
-    ['device_count', raids],
+    ['device_count', images],
   ]
   for (const [field, count] of parts) {
     const said = segment.config.values.get(field)
