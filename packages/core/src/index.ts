@@ -81,7 +81,13 @@ export { type CommitOptions, type CommitResult, commit } from './jobs/commit.js'
 export { type CompareOptions, type CompareResult, compare } from './jobs/compare.js'
 export { concatenate } from './jobs/concatenate.js'
 export { type ConvertOptions, convert, convertStream } from './jobs/convert.js'
-export { type CreateOptions, createImage, createWriter, parseCreateOptions } from './jobs/create.js'
+export {
+  type CreateOptions,
+  createImage,
+  createWriter,
+  creationHint,
+  parseCreateOptions,
+} from './jobs/create.js'
 export { type DiffExtent, type DiffOptions, diff } from './jobs/diff.js'
 export {
   type ExportOptions,

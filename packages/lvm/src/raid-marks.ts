@@ -29,7 +29,7 @@ interface Bitmap {
 export class RaidMarks implements RegionMarks, Marks {
   readonly #disks: Disks
   readonly #metadata: readonly Volume[]
-  /** Bits that this session has set. */
+  /** Bits set since the volume was opened. */
   readonly #marked = new Set<number>()
   /** First sectors of the metadata images that have a superblock, as they were. */
   #superblocks: { readonly volume: Volume; readonly sector: Uint8Array }[] | undefined

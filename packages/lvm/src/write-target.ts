@@ -20,7 +20,7 @@ export interface Target {
 
 /** Regions of copies or parity that are marked on the disks as being written: a power cut leaves them to be made alike. */
 export interface Marks {
-  /** Takes back the marks of this session. Everything written is on the disks. */
+  /** Takes back the marks made since the volume was opened. Everything written is on the disks. */
   clear(options?: IoOptions): Promise<void>
 }
 

@@ -1,4 +1,4 @@
-import { createImage, type DiskImage, type Format, type SecretSource } from '@img/core'
+import { createImage, creationHint, type DiskImage, type Format, type SecretSource } from '@img/core'
 import { createTarget, type Target } from '@img/node'
 import type { Context } from '../context.js'
 import { announceOptions, type CreateValues, readCreateValues } from '../create-options.js'
@@ -28,7 +28,7 @@ export function withArguments(
 ): CreateValues {
   if (format.create === undefined)
     throw new Failure(`Format driver '${format.name}' does not support image creation`, {
-      hint: format.pack && `it is made of disks that there are: img convert -O ${format.name} DISK... TARGET`,
+      hint: creationHint(format),
     })
   const read = readCreateValues(format, given)
   if (read.size !== undefined && size !== undefined)

@@ -76,6 +76,11 @@ export function createContext(
   }
 }
 
+/** What to do with a format that makes no empty images. Undefined where there is nothing. */
+export function creationHint({ name, pack }: Format): string | undefined {
+  return pack && `it is made of disks that there are: img convert -O ${name} DISK... TARGET`
+}
+
 /**
  * Starts a new image in an empty target.
  * @throws {ImageError} IMG_BAD_OPTION, IMG_UNSUPPORTED, IMG_UNSUPPORTED_SIZE, IMG_NO_SPACE, …
@@ -96,8 +101,7 @@ export async function createWriter(
       `Format driver '${format.name}' does not support image creation`,
       {
         format: format.name,
-        hint:
-          format.pack && `it is made of disks that there are: img convert -O ${format.name} DISK... TARGET`,
+        hint: creationHint(format),
       },
     )
   }

@@ -22,6 +22,7 @@ export class AioWrites {
   readonly #blocks: DataView
   readonly #base: number
   readonly #list: number
+  readonly #start: number
 
   private constructor(calls: AioCalls, memory: Uint8Array, count: number) {
     const start = memory.length - AioWrites.bytesFor(count)
@@ -31,8 +32,6 @@ export class AioWrites {
     this.#list = count * blockBytes
     this.#start = start
   }
-
-  readonly #start: number
 
   /** Bytes needed at the end of the memory for so many writes under way. A multiple of 8. */
   static bytesFor(count: number): number {
