@@ -6,6 +6,7 @@ import {
   type IoOptions,
   type Preallocation,
   type ResizeOptions,
+  type WritableStorage,
 } from '@img/core'
 import { ALL_SUBCLUSTERS, COPIED_HIGH, TWO32, ZERO_LOW } from './entries.js'
 import { qcow2Error } from './errors.js'
@@ -153,9 +154,11 @@ async function preallocate(
     // A data file ends with the disk.
     const length = Math.min(span.count * clusterSize, external ? to - offset : Number.POSITIVE_INFINITY)
     if (!external) target.expect(span)
-    if (header.version === 2 || (mode !== 'metadata' && data.preallocate === undefined)) {
-      await fillZeros(data, offset, length, options)
-    } else if (mode !== 'metadata') await data.preallocate?.(offset, length, mode, options)
+    if (header.version === 2) await clearRoom(data, offset, length, mode, options)
+    if (mode !== 'metadata') {
+      if (data.preallocate) await data.preallocate(offset, length, mode, options)
+      else await fillZeros(data, offset, length, options)
+    }
     if (data.size < offset + length) await data.truncate(offset + length, options)
     for (let i = 0; i < span.count; i++) {
       const at = place.at + i * l2.words
@@ -171,6 +174,21 @@ async function preallocate(
     cluster += span.count
   }
   await target.commit(options)
+}
+
+/** Makes room read as zeros that was perhaps in use before. Past the end of the file it does by itself. */
+async function clearRoom(
+  data: WritableStorage,
+  offset: number,
+  length: number,
+  mode: Preallocation,
+  options: ResizeOptions,
+): Promise<void> {
+  const held = Math.min(length, data.size - offset)
+  if (held <= 0) return
+  if (mode === 'metadata' && data.writeZeroes)
+    await data.writeZeroes(offset, held, { signal: options.signal })
+  else await fillZeros(data, offset, held, options)
 }
 
 async function shrink(
