@@ -36,13 +36,18 @@ describe('compare', () => {
     writeFileSync(join(cwd, 'other.raw'), other)
     writeFileSync(join(cwd, 'tail.raw'), Buffer.concat([disk, Buffer.from('tail'.padEnd(512, '.'))]))
     for (const [args, said] of [
-      [['disk.raw', 'other.raw'], 'Content mismatch at offset 100001!\n'],
+      [['disk.raw', 'other.raw'], 'Content mismatch at offset 99840!\n'],
       [['disk.raw', 'tail.raw'], 'Warning: Image size mismatch!\nContent mismatch at offset 655360!\n'],
       [['-s', 'disk.raw', 'tail.raw'], 'Strict mode: Image size mismatch!\n'],
     ] as const) {
       const { code, stdout } = await img([...raw, ...args], { cwd })
       expect([code, stdout]).toEqual([1, said])
     }
+    const told = await img([...raw, '--json', 'disk.raw', 'other.raw'], { cwd })
+    expect([told.code, JSON.parse(told.stdout)]).toEqual([
+      1,
+      { same: false, reason: 'content', offset: 100_001 },
+    ])
     await mustImg(['create', '-q', '-f', 'qcow2', 'empty.qcow2', '1M'], { cwd })
     writeFileSync(join(cwd, 'zeros.raw'), Buffer.alloc(1048576))
     const strict = await img(['compare', '-s', '-f', 'qcow2', '-F', 'raw', 'empty.qcow2', 'zeros.raw'], {

@@ -10,6 +10,7 @@ import { checkCacheMode } from '../cache-mode.js'
 import type { Context } from '../context.js'
 import { Failure, reasonOf, usageError } from '../errors.js'
 import { openNamed } from '../open.js'
+import { qemuJson } from '../output/json.js'
 import { printOut } from '../output/write.js'
 import { progressMeter } from '../progress.js'
 import { defineProgress, progressOption } from '../progress-options.js'
@@ -77,7 +78,9 @@ export const compare: Verb = {
       })
       complete = result.same
       meter.end(complete)
-      return tell(result, Math.min(a.size, b.size), print)
+      if (context.globals.json !== true) return tell(result, Math.min(a.size, b.size), print)
+      print(qemuJson(result))
+      return result.same ? exits.same : exits.differ
     } finally {
       if (!complete) meter.end(false)
       await Promise.all(opened.map((image) => image.close()))
@@ -96,7 +99,8 @@ function tell(result: CompareResult, common: number, print: (text: string) => vo
     print(`Strict mode: Offset ${result.offset} block status mismatch!`)
   else {
     if (result.offset >= common) print('Warning: Image size mismatch!')
-    print(`Content mismatch at offset ${result.offset}!`)
+    // As qemu-img, which tells the sector; JSON tells the byte.
+    print(`Content mismatch at offset ${result.offset - (result.offset % 512)}!`)
   }
   return exits.differ
 }
