@@ -1,3 +1,3 @@
 import { defineLibrary } from '@tooling/tsup'
 
-export default defineLibrary()
+export default defineLibrary({ base: ['src/format.ts', 'src/open.ts'] })

@@ -7,6 +7,11 @@ export interface LibraryOptions {
   entry?: Record<string, string>
   /** Whether to write declarations. Default true. */
   dts?: boolean
+  /**
+   * Source files that are loaded before anything that is imported lazily, and are bundled into one file therefore. Without
+   * side effects. Default: the entry `format` of a format package, else `index`.
+   */
+  base?: readonly string[]
 }
 
 /** The one build configuration of all packages: ESM, declarations, source maps, shared chunks. */

@@ -15,7 +15,6 @@ import type { FileStorage } from './file-storage.js'
 import {
   blockDeviceSize,
   type ImageLock,
-  imageLocksExist,
   isReadOnlyDevice,
   type LockMode,
   lockImage,
@@ -135,7 +134,7 @@ function takeLock(fd: number, writable: boolean, options: FileStorageOptions): I
   const { lock = writable ? 'write' : 'read', native } = options
   if (lock === 'none') return undefined
   if (lock === 'look') {
-    if (imageLocksExist()) lockImage(fd, 'read', { native }).unlock()
+    lockImage(fd, 'read', { native }).unlock()
     return undefined
   }
   return lock === 'shared'

@@ -1,5 +1,4 @@
 import { closeSync, openSync } from 'node:fs'
-import { ReadStream } from 'node:tty'
 import { printErr } from '../output/write.js'
 import { Interrupted } from '../signals.js'
 import { isTerminal } from '../terminal.js'
@@ -30,6 +29,7 @@ function openTerminal(): number | undefined {
 export async function askPassphrase(question: string): Promise<Uint8Array> {
   const fd = openTerminal()
   if (fd === undefined) throw new Error('there is no terminal to ask on')
+  const { ReadStream } = process.getBuiltinModule('node:tty')
   const input = new ReadStream(fd)
   input.setRawMode(true)
   printErr(question)

@@ -19,5 +19,4 @@ export {
   preallocateSync,
   reserveAhead,
 } from './preallocate.js'
-export { imageLocksExist } from './proc-locks.js'
 export { discardRange, punchHole, type ZeroMethod, type ZeroRangeOptions, zeroRange } from './punch.js'
