@@ -158,4 +158,19 @@ describe('resize of a disk with partitions and volumes', () => {
     const cut = await img(['resize', '-f', 'raw', '--shrink', 'grow.raw', '4M'], { cwd })
     expect(cut.stderr).toContain('beyond the new end of the disk')
   })
+
+  it('takes the other disks of the group, and does nothing where one is missing', async () => {
+    const how = ['create', '-q', '-f', 'lvm', '-o', 'seed=2,extent_size=1M,partition=gpt']
+    await mustImg([...how, '--pv', 'pair1.raw', '--lv', 'wide=4M,stripes=2', 'pair0.raw', '8M'], { cwd })
+    const { size } = statSync(join(cwd, 'pair1.raw'))
+    const alone = await img(['resize', '-f', 'raw', '--lvm', 'pair1.raw', '+8M'], { cwd })
+    expect(alone.code).toBe(1)
+    expect(alone.stderr).toMatch(/group vg0 is not complete: pv0 .* is missing\n.*--open pv=FILE/)
+    expect(statSync(join(cwd, 'pair1.raw')).size).toBe(size)
+    const others = ['--open', 'pv=pair0.raw']
+    const said = await mustImg(['resize', '-f', 'raw', '--lvm', ...others, 'pair1.raw', '+8M'], { cwd })
+    expect(said).toMatch(/Partition 1 grew .*\nPhysical volume pv1 grew /)
+    const list = (await group('pair0.raw', '--open', 'pv=pair1.raw'))['physical-volumes'] as unknown[]
+    expect(list).toHaveLength(2)
+  })
 })

@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import type { Context } from '../context.js'
 import { sizeFailure } from '../create-options.js'
 import { Failure, usageError } from '../errors.js'
-import { openNamed } from '../open.js'
+import { type OpenArguments, openNamed } from '../open.js'
 import { printOut } from '../output/write.js'
 import { programName } from '../program-name.js'
 import { secretsOf } from '../secrets/index.js'
@@ -29,6 +29,7 @@ Examples:
   img resize --shrink -f raw disk.raw 5G
   img resize -f raw --partition 2 disk.raw +10G
   img resize -f raw --lv vg0/root disk.raw +10G
+  img resize -f raw --lvm --open pv=second.raw first.raw +10G
 `
 
 /** `img resize`: changes the size of a disk in place. */
@@ -74,7 +75,9 @@ export const resize: Verb = {
     if (dryRun !== undefined && request !== undefined) {
       throw new Failure('--dry-run cannot be used together with --partition, --lvm or --lv')
     }
-    const source = { format: options.f as string | undefined, ...sourceArguments(options), secret }
+    const asked = { format: options.f as string | undefined, ...sourceArguments(options), secret }
+    // The other disks of the group are nothing to the image itself.
+    const source = request === undefined ? asked : withoutDisks(asked)
     const image = await openNamed(filename, { ...source, writable: true, dryRun }, context)
     let meaning: readonly string[] = []
     let before: number
@@ -88,11 +91,14 @@ export const resize: Verb = {
           hint: `format ${image.format.name} cannot be resized by the plugin that is installed`,
         })
       }
-      const grows = request !== undefined
-      if (grows && size < image.size) throw new Failure('--partition, --lvm and --lv are for growing')
-      if (!grows) {
+      if (request !== undefined && size < image.size)
+        throw new Failure('--partition, --lvm and --lv are for growing')
+      if (request === undefined) {
         const { explainResize } = await import('../volumes/grow.js')
         meaning = await explainResize(image, filename, source, size, context)
+      } else if (request.lvm) {
+        const { assertWhole } = await import('../volumes/grow.js')
+        await assertWhole(image, filename, asked, context)
       }
       await image.resize(size, { shrink: options.shrink === true, preallocation: mode })
     } finally {
@@ -104,15 +110,20 @@ export const resize: Verb = {
     for (const line of meaning) context.warn(line)
     if (request !== undefined) {
       const { growContents } = await import('../volumes/grow.js')
-      const lines = await growContents(filename, source, request, context)
+      const lines = await growContents(filename, source, { ...request, group: asked }, context)
       if (quiet !== true) printOut(lines.map((line) => `${line}\n`).join(''))
     }
     return 0
   },
 }
 
+/** How an image is opened that is one of several disks: `pv=FILE` is for the group. */
+function withoutDisks<T extends Pick<OpenArguments, 'open'>>(source: T): T {
+  return { ...source, open: source.open?.filter((each) => !/^pv(\.\d+)?=/.test(each)) }
+}
+
 /** What is to grow with the disk; undefined for nothing. */
-function growRequest({ partition, lvm, lv }: Options): GrowRequest | undefined {
+function growRequest({ partition, lvm, lv }: Options): Omit<GrowRequest, 'group'> | undefined {
   if (partition === undefined && lvm !== true && lv === undefined) return undefined
   return {
     partition: partition as string | undefined,

@@ -15,6 +15,33 @@ export interface GrowRequest {
   readonly lvm: boolean
   /** A logical volume: `NAME`, or `NAME=SIZE`. */
   readonly lv: string | undefined
+  /** How the group is opened: its other disks may be named. */
+  readonly group: OpenArguments
+}
+
+/**
+ * Makes sure that all disks of the group on an open image are there, before the image changes.
+ * @throws {Failure}
+ */
+export async function assertWhole(
+  image: DiskImage,
+  filename: string,
+  options: OpenArguments,
+  context: Context,
+): Promise<void> {
+  // The image itself holds the lock.
+  const found = await groupOn(image, filename, { ...options, forceShare: true }, context)
+  if (found === undefined) return
+  try {
+    const { name, physicalVolumes } = await found.volumes.info()
+    const missing = physicalVolumes.filter((pv) => pv.missing).map((pv) => `${pv.name} (${pv.uuid})`)
+    if (missing.length === 0) return
+    throw new Failure(`volume group ${name} is not complete: ${missing.join(', ')} is missing`, {
+      hint: 'name all disks of the group, as in --open pv=FILE',
+    })
+  } finally {
+    await found.image.close()
+  }
 }
 
 /** Grows what is on a disk that was made larger. @returns what was done, a line each. @throws {Failure} */
@@ -37,7 +64,7 @@ export async function growContents(
       await image.close()
     }
   }
-  if (request.lvm) lines.push(...(await growGroup(filename, options, request.lv, context)))
+  if (request.lvm) lines.push(...(await growGroup(filename, request.group, request.lv, context)))
   return lines
 }
 
@@ -60,7 +87,7 @@ function told(what: string, before: number, size: number): string {
 async function partitionsToGrow(
   filename: string,
   options: OpenArguments,
-  { partition, lvm }: GrowRequest,
+  { partition, lvm, group }: GrowRequest,
   context: Context,
 ): Promise<number[]> {
   const image = await openNamed(filename, options, context)
@@ -78,7 +105,7 @@ async function partitionsToGrow(
       return [number]
     }
     if (!lvm || partitions.length === 0) return []
-    const found = await groupOn(image, filename, options, context)
+    const found = await groupOn(image, filename, group, context)
     if (found === undefined) return []
     try {
       const { physicalVolumes } = await found.volumes.info()
