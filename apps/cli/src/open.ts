@@ -189,7 +189,19 @@ async function referencesOf(
   const opened = references(context, { shared })
   const gate = dryRun === undefined ? opened : dryRun.gate(opened)
   if (parsed?.backing === undefined && parsed?.dataFile === undefined) return gate
-  return (await import('./reference-overrides.js')).withOverrides(gate, parsed)
+  const { withOverrides } = await import('./reference-overrides.js')
+  return withOverrides(gate, parsed, async (said) => {
+    const { path, format: driver } = said
+    const named = await namedFormat(driver, context, (text) => {
+      throw new Failure(`Unknown driver '${text}'`, { hint: formatsHint })
+    })
+    const { format, options } = await formatWithOptions(
+      path,
+      { path, format: named, parsed: said, open: [] },
+      context,
+    )
+    return { format: typeof format === 'object' ? format.name : format, options }
+  })
 }
 
 /** What qemu-img says of an image that is opened for writing and that it took for raw on a guess. */

@@ -222,10 +222,11 @@ async function openBacking(
     )
   }
   const format = backingFormat(reference, opened)
+  const below: OpenOptions = { ...options, writable, options: opened.options ?? {} }
   const backing =
     writable && format === undefined
-      ? await openUnnamed(storage, { ...options, writable, options: {} }, above)
-      : await openDisk(storage, { ...options, format, writable, options: {} }, above)
+      ? await openUnnamed(storage, below, above)
+      : await openDisk(storage, { ...below, format }, above)
   try {
     await driver.checkBacking?.(backing, { signal: options.signal })
   } catch (error) {

@@ -7,6 +7,8 @@ export interface OpenedReference {
   readonly storage: Storage
   /** Format that the name itself tells (qemu's `json:` names), stronger than the recorded one. */
   readonly format?: string | undefined
+  /** Values for the open options of a backing file, such as the id of its secret. Absent: none. */
+  readonly options?: Readonly<Record<string, unknown>> | undefined
 }
 
 /** A file that a resolver made beside an image that exists. */

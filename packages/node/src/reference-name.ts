@@ -6,6 +6,8 @@ export interface ReferenceName {
   readonly path: string
   /** Format that the name itself tells. */
   readonly format?: string | undefined
+  /** What the name tells for opening that format: which secret unlocks it. */
+  readonly options?: Readonly<Record<string, string>> | undefined
   /** True where QEMU takes a relative path from the working directory in place of the image's. */
   readonly fromWorkingDirectory: boolean
 }
@@ -44,18 +46,26 @@ export function parseReferenceName(name: string): ReferenceName {
 /** Drivers that are the file itself, with no format over it. */
 const fileDrivers: readonly string[] = ['file', 'host_device']
 
-function parseJsonName(text: string): { path: string; format: string | undefined } {
+/** Keys that say how an image is unlocked, under the names of its open options. */
+const unlocking: readonly string[] = ['key-secret', 'encrypt.key-secret', 'encrypt.format']
+
+function parseJsonName(text: string): Omit<ReferenceName, 'fromWorkingDirectory'> {
   const keys = flatten(text)
   const driver = take(keys, 'driver')
   const bare = driver !== undefined && fileDrivers.includes(driver)
   const fileDriver = bare ? driver : take(keys, 'file.driver')
   const path = take(keys, bare ? 'filename' : 'file.filename')
+  const options: Record<string, string> = {}
+  for (const key of bare ? [] : unlocking) {
+    const value = take(keys, key)
+    if (value !== undefined) options[key] = value
+  }
   const [unknown] = keys.keys()
   if (unknown !== undefined) throw unsupported(`the key ${JSON.stringify(unknown)}`)
   if (fileDriver !== undefined && !fileDrivers.includes(fileDriver))
     throw unsupported(`the driver ${JSON.stringify(fileDriver)}`)
   if (path === undefined) throw unsupported(`no ${bare ? 'filename' : 'file.filename'}`)
-  return { path, format: bare ? 'raw' : driver }
+  return { path, format: bare ? 'raw' : driver, ...(Object.keys(options).length > 0 && { options }) }
 }
 
 function take(keys: Map<string, unknown>, key: string): string | undefined {
@@ -88,6 +98,6 @@ function flatten(text: string): Map<string, unknown> {
 
 function unsupported(what: string): ImageError {
   return new ImageError('IMG_UNSUPPORTED', `a json: name with ${what} is not supported`, {
-    hint: 'supported are driver, file.driver (file, host_device), file.filename, and filename with driver file',
+    hint: 'supported are driver, file.driver (file, host_device), file.filename, filename with driver file, and encrypt.key-secret',
   })
 }

@@ -51,10 +51,10 @@ export function nodeReferences(options: NodeReferenceOptions = {}): ReferenceRes
   return {
     async open(reference, from, { writable, signal }): Promise<OpenedReference> {
       signal?.throwIfAborted()
-      const { path, format } = gate.find(reference, from)
+      const { path, format, options: said } = gate.find(reference, from)
       const label = labelOf(reference, from, path)
       const storage = openFileStorageSync(path, { writable, native, label, lock: lock(writable) })
-      return { storage, format }
+      return { storage, format, options: said }
     },
     async add(reference, from, { signal }): Promise<AddedReference> {
       signal?.throwIfAborted()
@@ -91,6 +91,9 @@ function labelOf({ name: stored, signatures }: Reference, from: Storage, path: s
   return from.label.slice(0, from.label.lastIndexOf(sep) + 1) + name
 }
 
+/** Where a name leads, and what else it tells. */
+type Found = Pick<ReferenceName, 'path' | 'format' | 'options'>
+
 class Gate {
   /** Undefined: everything is allowed. */
   readonly #directories: readonly string[] | undefined
@@ -100,9 +103,9 @@ class Gate {
   }
 
   /** The file that a reference names. @throws {ImageError} IMG_REFERENCE_DENIED, IMG_REFERENCE_MISSING. */
-  find(reference: Reference, from: Storage): { path: string; format?: string | undefined } {
+  find(reference: Reference, from: Storage): Found {
     if (reference.signatures !== undefined) return { path: this.#search(reference, from) }
-    const { path, format } = this.#locate(reference, from)
+    const { path, format, options } = this.#locate(reference, from)
     const real = this.#leadsTo(path, reference, from)
     const stats = orMissing(() => statSync(real))
     const device = stats !== undefined && !stats.isFile()
@@ -111,7 +114,7 @@ class Gate {
       const where = device && this.#allows(real, from) ? 'which is no regular file' : outside(from)
       throw this.#denied(reference, from, where)
     }
-    if (stats !== undefined) return { path: real, format }
+    if (stats !== undefined) return { path: real, format, options }
     throw new ImageError(
       'IMG_REFERENCE_MISSING',
       `${from.label} refers to ${describe(reference)}, but there is no file ${real}`,
@@ -156,7 +159,7 @@ class Gate {
   }
 
   /** A path as the host would take it: `..` after a symbolic link is not resolved here. */
-  #locate(reference: Reference, from: Storage): { path: string; format?: string | undefined } {
+  #locate(reference: Reference, from: Storage): Found {
     const { name } = reference
     if (name === '' || name.includes('\0')) throw this.#denied(reference, from, 'which is no file name')
     const parsed =
@@ -166,7 +169,7 @@ class Gate {
     if (base === undefined) {
       throw this.#denied(reference, from, `a relative name, and ${from.label} is not in a directory`)
     }
-    return { path: base + sep + parsed.path, format: parsed.format }
+    return { ...parsed, path: base + sep + parsed.path }
   }
 
   #plain(reference: Reference, from: Storage): ReferenceName {

@@ -263,6 +263,15 @@ describe('names', () => {
       'json:{"driver":"raw","file.driver":"file","file.filename":"a"}',
       { path: 'a', format: 'raw', fromWorkingDirectory: true },
     ],
+    [
+      'json:{"driver":"qcow2","encrypt.key-secret":"s","file":{"filename":"a"}}',
+      {
+        path: 'a',
+        format: 'qcow2',
+        options: { 'encrypt.key-secret': 's' },
+        fromWorkingDirectory: true,
+      },
+    ],
     ['json:{"file":{"filename":"a"}}', { path: 'a', format: undefined, fromWorkingDirectory: true }],
   ])('%s', (name, expected) => {
     expect(parseReferenceName(name)).toEqual(expected)
