@@ -1,6 +1,6 @@
 import type { MaybePromise } from './bytes.js'
 import type { CodecName } from './codecs/codec.js'
-import type { CompressionSpec } from './format.js'
+import type { CompressionSpec } from './image-writer.js'
 import type { IoOptions, Storage, ZeroOptions } from './storage.js'
 
 /** Guest bytes that stand as they are in a storage. */

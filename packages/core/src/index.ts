@@ -41,21 +41,13 @@ export { fillZeros } from './fill-zeros.js'
 export {
   type ChangedRange,
   type CompactOptions,
-  type Compress,
-  type CompressionSpec,
-  type CreateContext,
-  type CreateSpec,
   type Driver,
   defineFormat,
   type Format,
   type FormatInfo,
-  type ImageWriter,
   type Magic,
-  type Measurement,
-  type MeasureSpec,
   type OpenContext,
   type OptionsOf,
-  type Placement,
   type Probe,
   type ProbeInput,
   preallocations,
@@ -70,6 +62,16 @@ export {
 } from './format-errors.js'
 export { ForwardWriter } from './forward-writer.js'
 export type { CompressedWriteOptions, DiskImage, ImageInfo } from './image.js'
+export type {
+  Compress,
+  CompressionSpec,
+  CreateContext,
+  CreateSpec,
+  ImageWriter,
+  Measurement,
+  MeasureSpec,
+  Placement,
+} from './image-writer.js'
 export { type Batch, batchBytes, batches, batchLength, clip, readsZero } from './jobs/batches.js'
 export { type BitmapImage, type CopyBitmapsOptions, copyBitmaps, mergeBitmap } from './jobs/bitmap-copy.js'
 export {

@@ -1,4 +1,4 @@
-import type { CreateContext } from './format.js'
+import type { CreateContext } from './image-writer.js'
 import type { ForwardSink, IoOptions } from './storage.js'
 
 /** A disk to be written to a forward-only sink: which clusters hold data is known beforehand. */

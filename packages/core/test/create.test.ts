@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { ImageError } from '../src/errors.js'
-import type { CreateContext, CreateSpec, Format, MeasureSpec } from '../src/format.js'
+import type { Format } from '../src/format.js'
+import type { CreateContext, CreateSpec, MeasureSpec } from '../src/image-writer.js'
 import { createImage, createWriter, parseCreateOptions } from '../src/jobs/create.js'
 import { measure } from '../src/jobs/measure.js'
 import { openImage } from '../src/open.js'

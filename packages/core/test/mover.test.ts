@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { ImageWriter, Placement } from '../src/format.js'
+import type { ImageWriter, Placement } from '../src/image-writer.js'
 import { compressPieces, emit, type Piece, scanStep, splitZeros } from '../src/jobs/mover.js'
 import { memoryStorage } from '../src/storage/memory.js'
 import { isZero } from '../src/zero.js'

@@ -6,7 +6,7 @@ import type {
   Measurement,
   MeasureSpec,
   Placement,
-} from '../src/format.js'
+} from '../src/image-writer.js'
 import type { EnumOption, OptionsOf, SizeOption, StringOption } from '../src/index.js'
 import type { ForwardSink, WritableStorage } from '../src/storage.js'
 import type { StreamSource } from '../src/streaming.js'

@@ -1,6 +1,6 @@
 import { isPromise } from '../bytes.js'
 import { loadCodec } from '../codecs/index.js'
-import type { Compress, CompressionSpec } from '../format.js'
+import type { Compress, CompressionSpec } from '../image-writer.js'
 
 /** Compresses in this thread. */
 export const compressHere: Compress = (bytes: Uint8Array, spec: CompressionSpec) => {

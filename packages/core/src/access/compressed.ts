@@ -1,7 +1,7 @@
 import { alignDown, alignUp } from '../bytes.js'
 import type { Allocation } from '../cluster.js'
-import type { CompressionSpec } from '../format.js'
 import type { CompressedWriteOptions } from '../image.js'
+import type { CompressionSpec } from '../image-writer.js'
 import { compressHere } from './compress-here.js'
 import type { Layer } from './read.js'
 import { put, writeLayer } from './write.js'

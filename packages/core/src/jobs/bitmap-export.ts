@@ -1,6 +1,6 @@
 import type { DirtyRange } from '../bitmap.js'
-import type { ImageWriter } from '../format.js'
 import type { DiskImage } from '../image.js'
+import type { ImageWriter } from '../image-writer.js'
 import type { IoOptions } from '../storage.js'
 import { assertUsable, type BitmapImage, dirtyOf } from './bitmap-copy.js'
 import { type ExportOptions, type ExportResult, exportRanges } from './export-ranges.js'

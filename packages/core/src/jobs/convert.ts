@@ -1,7 +1,7 @@
 import { abortableItems } from '../abort.js'
 import { compressHere } from '../access/compress-here.js'
 import type { BlockDevice } from '../block.js'
-import type { Compress, ImageWriter } from '../format.js'
+import type { Compress, ImageWriter } from '../image-writer.js'
 import type { StreamReader } from '../streaming.js'
 import { batchLength } from './batches.js'
 import { Gatherer } from './gather.js'

@@ -1,6 +1,7 @@
 import { maxOffset } from '../bytes.js'
 import { ImageError } from '../errors.js'
-import type { CreateContext, Format, ImageWriter } from '../format.js'
+import type { Format } from '../format.js'
+import type { CreateContext, ImageWriter } from '../image-writer.js'
 import { parseOptions } from '../options.js'
 import { denyReferences, describe, type ReferenceResolver } from '../reference.js'
 import { noSecret, type SecretSource } from '../secret.js'

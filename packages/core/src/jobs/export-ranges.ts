@@ -1,7 +1,7 @@
 import { compressHere } from '../access/compress-here.js'
 import type { BlockDevice } from '../block.js'
 import { alignDown, alignUp } from '../bytes.js'
-import type { Compress, ImageWriter } from '../format.js'
+import type { Compress, ImageWriter } from '../image-writer.js'
 import { pageAligned } from '../page-aligned.js'
 import { batchLength } from './batches.js'
 import { compressPieces, emit, splitZeros } from './mover.js'

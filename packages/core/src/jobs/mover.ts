@@ -1,6 +1,6 @@
 import { isPromise, type MaybePromise } from '../bytes.js'
 import { ImageError } from '../errors.js'
-import type { Compress, ImageWriter } from '../format.js'
+import type { Compress, ImageWriter } from '../image-writer.js'
 import type { IoOptions, WritableStorage } from '../storage.js'
 import { zeroRun } from '../zero.js'
 import { type Batch, batches, batchLength } from './batches.js'

@@ -1,6 +1,7 @@
 import type { BlockDevice } from '../block.js'
 import { ImageError } from '../errors.js'
-import type { Compress, Format } from '../format.js'
+import type { Format } from '../format.js'
+import type { Compress } from '../image-writer.js'
 import type { ForwardSink } from '../storage.js'
 import { type CreateOptions, createContext, parseCreateOptions } from './create.js'
 import { streamSource } from './stream-source.js'

@@ -1,6 +1,6 @@
 import type { BlockDevice, Extent, ExtentOptions } from '../block.js'
 import { alignDown, alignUp } from '../bytes.js'
-import type { ImageWriter } from '../format.js'
+import type { ImageWriter } from '../image-writer.js'
 import { asyncDispose } from '../storage/dispose.js'
 import { clip } from './batches.js'
 

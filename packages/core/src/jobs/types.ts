@@ -1,5 +1,5 @@
 import type { BlockDevice, Extent } from '../block.js'
-import type { ImageWriter } from '../format.js'
+import type { ImageWriter } from '../image-writer.js'
 import type { IoOptions } from '../storage.js'
 
 /** How far a job is. */

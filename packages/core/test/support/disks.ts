@@ -1,6 +1,7 @@
 import type { BlockDevice, Extent, ExtentOptions } from '../../src/block.js'
 import type { ClusterRun } from '../../src/cluster.js'
-import { defineFormat, type Format, type ImageWriter } from '../../src/format.js'
+import { defineFormat, type Format } from '../../src/format.js'
+import type { ImageWriter } from '../../src/image-writer.js'
 import { isWritable, type Storage } from '../../src/storage.js'
 
 /** Everything an asynchronous iterable gives. */
