@@ -7,10 +7,11 @@ import { discardLayer, writeLayer, writeZeroesLayer } from './access/write.js'
 import type { AmendOptions } from './amend.js'
 import type { BitmapStore } from './bitmap.js'
 import type { Extent, ExtentOptions, ResizeOptions } from './block.js'
-import { alignUp, checkRange, isPromise, maxOffset } from './bytes.js'
+import { checkRange, isPromise } from './bytes.js'
 import type { CheckOptions, CheckResult } from './check.js'
 import type { ClusterZeroOptions } from './cluster.js'
 import { diskBitmaps } from './disk-bitmaps.js'
+import { resizeDisk } from './disk-resize.js'
 import { diskSnapshots, OpenSnapshots } from './disk-snapshots.js'
 import { diskVolumes } from './disk-volumes.js'
 import { ImageError } from './errors.js'
@@ -23,7 +24,6 @@ import type { SnapshotStore } from './snapshot.js'
 import { asyncDispose } from './storage/dispose.js'
 import type { IoOptions, Storage } from './storage.js'
 import type { VolumeStore } from './volumes.js'
-import { isZero } from './zero.js'
 
 /** What a disk is made of. */
 export interface DiskParts {
@@ -149,7 +149,9 @@ export class Disk implements DiskImage, Layer {
     }
     if (setBacking) this.setBacking = (backing, options) => this.#setBacking(backing, options)
     if (empty) this.empty = (options) => this.#maintain(options, () => empty.call(parts.driver, options))
-    if (resize) this.resize = (size, options = {}) => this.#inTurn(options, () => this.#resize(size, options))
+    if (resize) {
+      this.resize = (size, options = {}) => this.#inTurn(options, () => resizeDisk(this, size, options))
+    }
   }
 
   get size(): number {
@@ -274,57 +276,6 @@ export class Disk implements DiskImage, Layer {
     })
   }
 
-  async #resize(size: number, options: ResizeOptions): Promise<void> {
-    checkRange(0, size, maxOffset)
-    if (size < this.size && options.shrink !== true) {
-      throw new ImageError('IMG_BAD_OPTION', 'shrinking an image deletes all data beyond its new end', {
-        source: this.storage.label,
-        hint: 'ask for it with --shrink, after making file system and partitions smaller',
-      })
-    }
-    const before = this.size
-    const { map } = this.driver
-    const shown = Math.min(size, this.backing?.size ?? 0)
-    if (size > before && this.backingMissing) throw this.backingMissing
-    if (shown > before && !map.allocate) {
-      throw new ImageError(
-        'IMG_UNSUPPORTED',
-        'growing this image would show content of its larger backing file',
-        {
-          format: this.format.name,
-          source: this.storage.label,
-        },
-      )
-    }
-    this.units.clear()
-    const kept = await this.#clearCutOff(size, options)
-    try {
-      await this.driver.resize?.(size, options)
-    } catch (error) {
-      // Refused, or failed: what was cleared is still part of the disk.
-      if (kept.length > 0 && this.size === before) await writeLayer(this, size, kept)
-      throw error
-    }
-    // The new part reads as zeros, whatever the backing file holds there or the last cluster held of old.
-    const stale = Math.max(shown, Math.min(size, alignUp(before, map.clusterSize)))
-    if (stale > before && map.allocate) await writeZeroesLayer(this, before, stale - before, options)
-  }
-
-  /**
-   * Clears what the last cluster of a smaller disk keeps beyond its end, which would show after a power cut while the disk
-   * is made larger again. Returns what stood there.
-   */
-  async #clearCutOff(size: number, options: ResizeOptions): Promise<Uint8Array> {
-    const { map } = this.driver
-    const end = Math.min(this.size, alignUp(size, map.clusterSize))
-    if (end <= size || !map.allocate || this.backingMissing) return new Uint8Array(0)
-    const kept = new Uint8Array(end - size)
-    await readLayer(this, size, kept, options)
-    if (isZero(kept)) return new Uint8Array(0)
-    await writeZeroesLayer(this, size, kept.length, options)
-    return kept
-  }
-
   async #check(options: CheckOptions, writable: boolean): Promise<CheckResult> {
     this.#assertOpen()
     if (options.repair !== undefined && options.dryRun !== true && !writable) {
@@ -356,7 +307,7 @@ export class Disk implements DiskImage, Layer {
           force,
           secret,
           warn: (message) => onWarning?.(message),
-          resize: (size) => this.#resize(size, { shrink: force, signal }),
+          resize: (size) => resizeDisk(this, size, { shrink: force, signal }),
           onProgress,
           signal,
         })
