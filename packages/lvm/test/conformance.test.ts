@@ -2,7 +2,8 @@ import { formatConformance, type Sample } from '@img/conformance'
 import { describe, it } from 'vitest'
 import { lvm } from '../src/format.js'
 import { buildDisk, extentSize, volume } from './support/build.js'
-import { volumeSize, writableLvm } from './support/writable.js'
+import { layouts, volumeSize } from './support/layouts.js'
+import { writableLvm } from './support/writable.js'
 
 const content = Uint8Array.from({ length: 6 * extentSize }, (_, at) => (at * 7 + Math.floor(at / 256)) % 251)
 const disk = buildDisk(
@@ -53,9 +54,9 @@ formatConformance(
   { describe, it },
   {
     format: writableLvm,
-    options: ['linear', 'raid1', 'raid6', 'raid10', 'snapshot', 'origin'].map((kind) => ({ kind })),
+    options: Object.keys(layouts).map((kind) => ({ kind })),
     virtualSize: (requested, { kind }) => volumeSize(requested, String(kind)),
     sizes: [512, extentSize, 10 * extentSize + 512],
-    depth: 0.3,
+    depth: 0.2,
   },
 )

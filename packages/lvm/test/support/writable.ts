@@ -7,80 +7,12 @@ import {
   type IoOptions,
   memoryStorage,
   openImage,
-  viewOf,
   type WritableStorage,
-  writeU64LE,
 } from '@img/core'
 import { lvm } from '../../src/format.js'
-import { buildDisk, extentSize, extentStart } from './build.js'
-
-/** What a disk with one volume is laid out as. `extents`: logical ones; the volume that users see is called `lv`. */
-type Layout = (extents: number) => { readonly volumes: string; readonly extents: number }
-
-const linear = (name: string, start: number, count: number, status = '"READ", "WRITE"'): string =>
-  `${name} { id = "${name}" status = [${status}] segment_count = 1 segment1 { start_extent = 0 extent_count = ${count} type = "striped" stripe_count = 1 stripes = ["pv0", ${start}] } }\n`
-
-const top = (count: number, segment: string): string =>
-  `lv { id = "lv" status = ["READ", "WRITE", "VISIBLE"] segment_count = 1 segment1 { start_extent = 0 extent_count = ${count} ${segment} } }\n`
-
-/** Images one after the other. */
-const images = (count: number, size: number): string =>
-  Array.from({ length: count }, (_, at) => linear(`image${at}`, at * size, size)).join('')
-
-const names = (count: number): string => Array.from({ length: count }, (_, at) => `"image${at}"`).join(', ')
-
-/** RAID without metadata images. `devices` less `parities` hold data. */
-const raid =
-  (type: string, devices: number, data: number): Layout =>
-  (extents) => {
-    const each = Math.ceil(extents / data)
-    return {
-      extents: devices * each,
-      volumes:
-        top(
-          extents,
-          `type = "${type}" device_count = ${devices} stripe_size = 2 region_size = 2 raid0_lvs = [${names(devices)}]`,
-        ) + images(devices, each),
-    }
-  }
-
-/** A store of 16 extents with chunks of 512 bytes, behind the origin. */
-const snapshot =
-  (isOrigin: boolean): Layout =>
-  (extents) => ({
-    extents: extents * 4 + 4,
-    volumes:
-      linear(isOrigin ? 'lv' : 'origin', 0, extents, '"READ", "WRITE", "VISIBLE"') +
-      linear(isOrigin ? 'store' : 'lv', extents, extents * 3 + 4, '"READ", "WRITE"') +
-      `joint { id = "joint" status = ["READ", "WRITE"] segment_count = 1 segment1 { start_extent = 0 extent_count = ${extents} type = "snapshot" chunk_size = 2 origin = "${isOrigin ? 'lv' : 'origin'}" cow_store = "${isOrigin ? 'store' : 'lv'}" } }\n`,
-  })
-
-const layouts: Readonly<Record<string, Layout>> = {
-  linear: (extents) => ({ extents, volumes: linear('lv', 0, extents, '"READ", "WRITE", "VISIBLE"') }),
-  striped: (extents) => {
-    const each = Math.ceil(extents / 2)
-    return {
-      extents: each * 2,
-      volumes: top(
-        each * 2,
-        `type = "striped" stripe_count = 2 stripe_size = 2 stripes = ["pv0", 0, "pv0", ${each}]`,
-      ),
-    }
-  },
-  raid1: raid('raid1', 2, 1),
-  raid5: raid('raid5_ls', 4, 3),
-  raid6: raid('raid6_zr', 5, 3),
-  raid10: raid('raid10', 4, 2),
-  snapshot: snapshot(false),
-  origin: snapshot(true),
-}
-
-/** Bytes of a volume of this kind for a disk of that size: whole stripes. */
-export function volumeSize(requested: number, kind: string): number {
-  const extents = Math.max(1, Math.ceil(requested / extentSize))
-  const step = { striped: 2, raid5: 3, raid6: 3, raid10: 2 }[kind] ?? 1
-  return Math.ceil(extents / step) * step * extentSize
-}
+import { buildDisk, extentSize } from './build.js'
+import { judge } from './judge.js'
+import { type Layout, layouts, volumeSize } from './layouts.js'
 
 async function writeDisk(
   target: WritableStorage,
@@ -88,15 +20,10 @@ async function writeDisk(
   kind: string,
   options: IoOptions,
 ): Promise<void> {
-  const { volumes, extents } = (layouts[kind] as Layout)(size / extentSize)
+  const layout = layouts[kind] as (extents: number) => Layout
+  const { volumes, extents, prepare } = layout(size / extentSize)
   const disk = buildDisk(extents, volumes, new Uint8Array(0))
-  if (kind === 'snapshot' || kind === 'origin') {
-    const header = new Uint8Array(16)
-    const view = viewOf(header)
-    writeU64LE(view, 0, 0x70416e53 + 2 ** 32)
-    writeU64LE(view, 8, 1 + 2 * 2 ** 32)
-    disk.set(header, extentStart + size)
-  }
+  prepare?.(disk)
   await target.truncate(0, options)
   options.signal?.throwIfAborted()
   await target.write(0, disk, options)
@@ -108,7 +35,11 @@ export const writableLvm: Format = defineFormat({
   openOptions: { ...lvm.openOptions, lv: { kind: 'string', help: 'Logical volume', default: 'lv' } },
   // Snapshots of the group change more than the volume, and are tested apart.
   async open(storage, context) {
-    const { snapshots: _, ...driver } = Object.getOwnPropertyDescriptors(await lvm.open(storage, context))
+    const whole = await lvm.open(storage, context)
+    // A disk that is opened again has to be one that the kernel takes.
+    if (context.writable !== true && context.inspect !== true) await judge(storage, whole)
+    context.signal?.throwIfAborted()
+    const { snapshots: _, ...driver } = Object.getOwnPropertyDescriptors(whole)
     return Object.defineProperties({}, driver) as Driver
   },
   createOptions: { kind: { kind: 'string', help: 'How the volume is laid out', default: 'linear' } },
