@@ -127,7 +127,8 @@ async function storageOf(
 ): Promise<Storage> {
   const dry = dryRun !== undefined && writable && !isUrl(path)
   const storage = await openSourceStorage(path, { ...options, writable: writable && !dry })
-  return dry ? dryRun.over(storage, path) : storage
+  if (dry) return dryRun.over(storage, path)
+  return dryRun?.again(storage) ?? storage
 }
 
 /** What the name says in options; undefined for a path. */

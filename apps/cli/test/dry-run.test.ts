@@ -34,6 +34,8 @@ beforeAll(async () => {
   await mustImg(['dd', '-f', 'raw', '-O', 'raw', 'if=other.raw', 'of=part.raw', 'bs=64k', 'count=1'], run)
   await mustImg(['convert', '-n', '-O', 'qcow2', 'part.raw', 'full.qcow2'], run)
   await mustImg(['convert', '-n', '-O', 'qcow2', 'part.raw', 'disk.qcow2'], run)
+  const volumes = ['-o', 'partition=gpt,extent_size=64k', '--lv', 'root=1M']
+  await mustImg(['create', '-q', '-f', 'lvm', ...volumes, 'lv.raw', '5M'], run)
   for (const name of readdirSync(cwd)) start.set(name, readFileSync(join(cwd, name)))
 })
 
@@ -76,6 +78,23 @@ const changes: readonly (readonly [readonly string[], RegExp])[] = [
   [['snapshot', '-c', 'two', 'snap.qcow2'], /^Snapshot 'two' would be created\.\n/],
   [['snapshot', '-a', 'one', 'snap.qcow2'], /^Snapshot 'one' would be applied\.\n/],
   [['snapshot', '-d', 'one', 'snap.qcow2'], /^Snapshot 'one' would be deleted\.\n/],
+  [
+    ['resize', '-f', 'raw', '--lv', 'vg0/root', 'lv.raw', '+1M'],
+    /^Image would be resized from 5 MiB to 6 MiB \(6291456 bytes\)\.\nPartition 1 would grow from .*\nPhysical volume pv0 would grow from .*\nVolume vg0\/root would grow from 1 MiB to .*\nlv\.raw: .* would be written; the file would grow from 5 MiB to 6 MiB\.\n/,
+  ],
+  [
+    ['resize', '-f', 'raw', '--partition', 'last', 'lv.raw', '+1M'],
+    /^Image would be .*\nPartition 1 would grow from 3 MiB to .*\nlv\.raw: /,
+  ],
+  [['lvm', 'create', 'lv.raw', 'data', '128k'], /^Would be done: Volume vg0\/data created/],
+  [
+    ['create', '-f', 'lvm', '--lv', 'root,from=base.raw', '--lv', 'swap=8M', 'new.raw'],
+    /^new\.raw would be made, a disk of 13 MiB \(13631488 bytes\)\.\nVolume root would be made: 4 MiB \(4194304 bytes\), with the content of base\.raw\.\nVolume swap would be made: 8 MiB/,
+  ],
+  [
+    ['create', '-f', 'lvm', '--pv', 'second.raw,size=8M', '--lv', 'all=100%FREE', 'base.raw', '16M'],
+    /^base\.raw would be replaced by a disk of 16 MiB .*\nsecond\.raw would be made, a disk of 8 MiB .*\nVolume all would be made: 16 MiB/,
+  ],
   [['compact', 'disk.qcow2'], /^Image would be compacted\.\n/],
   [['create', '-f', 'qcow2', 'new.qcow2', '1G'], /\nnew\.qcow2 would be made, a file of 256 KiB\.\n/],
   [['create', 'base.raw', '3M'], /\nbase\.raw would be replaced by a file of 3 MiB\.\n/],
@@ -115,6 +134,10 @@ describe('--dry-run', () => {
     [['create', 'no/new.raw', '1M'], 'img: no/new.raw'],
     [['convert', '-O', 'qcow2', 'base.raw', 'no/new.qcow2'], 'img: no/new.qcow2'],
     [['convert', '-O', 'raw', 'base.raw', 'base.raw'], 'it is the source'],
+    [['create', '-f', 'lvm', '--lv', 'root=8M', 'new.raw', '4M'], 'img: new.raw: '],
+    [['create', '-f', 'lvm', '--lv', 'root=8M,from=no.raw', 'new.raw'], 'no.raw'],
+    [['resize', '-f', 'raw', '--lv', 'vg0/no', 'lv.raw', '+1M'], 'there is no logical volume no'],
+    [['resize', '-f', 'raw', '--partition', '7', 'lv.raw', '+1M'], '7'],
     [['commit', 'disk.qcow2'], 'does not have a backing file'],
   ])('refuses what would be refused: %j', async ([verb = '', ...args], message) => {
     const before = state()

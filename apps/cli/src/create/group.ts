@@ -14,6 +14,8 @@ import { createTarget, nodeMover, type Target } from '@img/node'
 import type { Context } from '../context.js'
 import { existingWriter } from '../convert/existing.js'
 import { readCreateValues } from '../create-options.js'
+import type { DryRun } from '../dry-run/dry-run.js'
+import type { DryStorage } from '../dry-run/dry-storage.js'
 import { Failure } from '../errors.js'
 import { openNamed } from '../open.js'
 import type { ListedOption } from '../option-list.js'
@@ -34,11 +36,23 @@ export interface GroupRequest {
   readonly disks: readonly string[]
   readonly quiet: boolean
   readonly secret: SecretSource
+  /** Nothing is made: what would be is told. */
+  readonly dryRun: DryRun | undefined
+}
+
+/** A disk that is made. */
+type NewDisk = Pick<Target, 'storage' | 'atomic' | 'commit' | 'abort'> | DryDisk
+
+interface DryDisk {
+  readonly storage: DryStorage
+  readonly atomic: boolean
+  commit(): Promise<void>
+  abort(): Promise<void>
 }
 
 /** Makes disks with a group of volumes on them, filled where that was asked for. @throws {Failure} */
 export async function makeGroup(format: Format, request: GroupRequest, context: Context): Promise<void> {
-  const { filename, given, quiet } = request
+  const { filename, given, quiet, dryRun } = request
   const { values: texts, size: listed } = readCreateValues(
     { ...format, createOptions: format.groupOptions },
     given,
@@ -50,7 +64,7 @@ export async function makeGroup(format: Format, request: GroupRequest, context: 
   const options = parseOptions(format.groupOptions ?? {}, texts, format.name)
   const specs = request.volumes.map(parseVolume)
   const sources = new Map<VolumeSpec, DiskImage>()
-  const targets: Target[] = []
+  const targets: NewDisk[] = []
   try {
     for (const spec of specs) {
       if (spec.from === undefined) continue
@@ -59,7 +73,7 @@ export async function makeGroup(format: Format, request: GroupRequest, context: 
     }
     const sizes = diskSizes(request, size ?? (await neededSize(format, request, specs, sources, options)))
     for (const [at, { path }] of sizes.entries()) {
-      const target = await createTarget(path)
+      const target = dryRun === undefined ? await createTarget(path) : dryDisk(dryRun, path)
       targets.push(target)
       await target.storage.truncate(sizes[at]?.size ?? 0)
     }
@@ -71,6 +85,10 @@ export async function makeGroup(format: Format, request: GroupRequest, context: 
     )
     const job = { format, targets, seed: texts.seed, context }
     const made = await makeVolumes(job, specs, sources)
+    if (dryRun !== undefined) {
+      if (!quiet) dryRun.print(...wouldMake(dryRun, sizes, made, sources))
+      return
+    }
     for (const [spec, source] of sources) await fill(job, spec.name, source)
     // What is under its name is there after a power cut, too.
     for (const { storage } of targets) await storage.flush()
@@ -87,6 +105,31 @@ export async function makeGroup(format: Format, request: GroupRequest, context: 
     await Promise.all(targets.map((target) => target.abort()))
     await Promise.all([...sources.values()].map((source) => source.close()))
   }
+}
+
+function dryDisk(dryRun: DryRun, path: string): DryDisk {
+  const storage = dryRun.fresh(path)
+  const close = (): Promise<void> => storage.close()
+  return { storage, atomic: true, commit: close, abort: close }
+}
+
+/** What a dry run tells: the disks, and the volumes with where their content would come from. */
+function wouldMake(
+  dryRun: DryRun,
+  disks: readonly { readonly path: string; readonly size: number }[],
+  volumes: readonly { readonly name: string; readonly size: number }[],
+  sources: ReadonlyMap<VolumeSpec, DiskImage>,
+): string[] {
+  const files = disks.map(({ path, size }) => {
+    const how = dryRun.isThere(path) ? 'replaced by a disk' : 'made, a disk'
+    return `${path} would be ${how} of ${humanSize(size)} (${size} bytes).`
+  })
+  const made = volumes.map(({ name, size }) => {
+    const spec = [...sources.keys()].find((each) => each.name === name)
+    const from = spec === undefined ? '' : `, with the content of ${spec.from}`
+    return `Volume ${name} would be made: ${humanSize(size)} (${size} bytes)${from}.`
+  })
+  return [...files, ...made]
 }
 
 /** Bytes of one disk for all volumes. */
@@ -136,7 +179,7 @@ function sizeOf(
 
 interface Job {
   readonly format: Format
-  readonly targets: readonly Target[]
+  readonly targets: readonly NewDisk[]
   readonly seed: string | undefined
   readonly context: Context
 }

@@ -9,11 +9,35 @@ import { DryStorage } from './dry-storage.js'
 /** `--dry-run`: everything is done as without it, but to copies of what would change; then it is told of. */
 export class DryRun {
   readonly #storages: DryStorage[] = []
+  /** Storages that stay for the next who opens them, by the identity of what is beneath; undefined where none do. */
+  #kept: Map<string, DryStorage> | undefined
 
   /** Stands before a storage that was opened to be read. @throws {ImageError} where the file could not be written. */
   over(storage: Storage, path: string): DryStorage {
     checkWritable(storage.label, path)
-    return this.#add(new DryStorage(storage.label, storage))
+    const before = this.again(storage)
+    if (before !== undefined) return before
+    const made = this.#add(new DryStorage(storage.label, storage, this.#kept !== undefined))
+    this.#kept?.set(storage.identity ?? storage.label, made)
+    return made
+  }
+
+  /** From now on, what is opened again shows what was changed before, until `end`. */
+  keep(): void {
+    this.#kept ??= new Map()
+  }
+
+  /** What stands before a storage that was opened before; the one given is closed then. */
+  again(storage: Storage): DryStorage | undefined {
+    const kept = this.#kept?.get(storage.identity ?? storage.label)
+    if (kept !== undefined) void storage.close()
+    return kept
+  }
+
+  /** Closes what was kept. */
+  async end(): Promise<void> {
+    for (const kept of this.#kept?.values() ?? []) await kept.end()
+    this.#kept = undefined
   }
 
   /** Stands for a file that would be made. @throws {ImageError} where it could not be. */
@@ -35,6 +59,8 @@ export class DryRun {
       ...references,
       open: async (reference, from, how) => {
         const opened = await references.open(reference, placeOf(from), { ...how, writable: false })
+        const before = this.again(opened.storage)
+        if (before !== undefined) return { ...opened, storage: before }
         if (!how.writable) return opened
         return { ...opened, storage: this.over(opened.storage, opened.storage.label) }
       },

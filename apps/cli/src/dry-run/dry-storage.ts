@@ -34,8 +34,11 @@ export class DryStorage implements WritableStorage {
   readonly #pages = new Map<number, boolean>()
   #fd: number | undefined
   #closed = false
+  readonly #kept: boolean
 
-  constructor(label: string, base?: Storage) {
+  /** @param kept `close` leaves it open, for others that use it too: only `end` closes it */
+  constructor(label: string, base?: Storage, kept = false) {
+    this.#kept = kept
     this.label = label
     this.identity = base?.identity
     this.before = base?.size
@@ -139,6 +142,10 @@ export class DryStorage implements WritableStorage {
   }
 
   async close(): Promise<void> {
+    if (!this.#kept) await this.end()
+  }
+
+  async end(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
     if (this.#fd !== undefined) closeSync(this.#fd)

@@ -69,8 +69,8 @@ export const create: Verb = {
       if (found.createGroup !== undefined) {
         const { makeGroup } = await import('../create/group.js')
         const quiet = options.q === true
-        if (options.dryRun === true) throw new Failure(`--dry-run cannot be used with -f ${found.name}`)
-        await makeGroup(found, { filename, size, given, volumes, disks, quiet, secret }, context)
+        const dryRun = await dryRunOf(options)
+        await makeGroup(found, { filename, size, given, volumes, disks, quiet, secret, dryRun }, context)
         return 0
       }
       if (volumes.length + disks.length > 0) {

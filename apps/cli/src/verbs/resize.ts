@@ -72,9 +72,8 @@ export const resize: Verb = {
     const wanted = parseResize(text)
     const dryRun = await dryRunOf(options)
     const request = growRequest(options)
-    if (dryRun !== undefined && request !== undefined) {
-      throw new Failure('--dry-run cannot be used together with --partition, --lvm or --lv')
-    }
+    // What is grown is opened again, as it would be by then.
+    if (request !== undefined) dryRun?.keep()
     const asked = { format: options.f as string | undefined, ...sourceArguments(options), secret }
     // The other disks of the group are nothing to the image itself.
     const source = request === undefined ? asked : withoutDisks(asked)
@@ -104,14 +103,23 @@ export const resize: Verb = {
     } finally {
       await image.close()
     }
-    if (dryRun !== undefined && quiet !== true) {
-      dryRun.print(`Image would be resized from ${humanSize(before)} to ${humanSize(size)} (${size} bytes).`)
-    } else if (quiet !== true) printOut('Image resized.\n')
-    for (const line of meaning) context.warn(line)
+    if (dryRun === undefined && quiet !== true) printOut('Image resized.\n')
+    for (const line of dryRun === undefined ? meaning : []) context.warn(line)
+    let lines: readonly string[] = []
     if (request !== undefined) {
       const { growContents } = await import('../volumes/grow.js')
-      const lines = await growContents(filename, source, { ...request, group: asked }, context)
-      if (quiet !== true) printOut(lines.map((line) => `${line}\n`).join(''))
+      try {
+        lines = await growContents(filename, source, { ...request, group: asked, dryRun }, context)
+      } finally {
+        await dryRun?.end()
+      }
+    }
+    if (quiet === true) return 0
+    if (dryRun === undefined) printOut(lines.map((line) => `${line}\n`).join(''))
+    else {
+      const resized = `Image would be resized from ${humanSize(before)} to ${humanSize(size)} (${size} bytes).`
+      dryRun.print(resized, ...lines)
+      for (const line of meaning) context.warn(line)
     }
     return 0
   },
@@ -123,7 +131,7 @@ function withoutDisks<T extends Pick<OpenArguments, 'open'>>(source: T): T {
 }
 
 /** What is to grow with the disk; undefined for nothing. */
-function growRequest({ partition, lvm, lv }: Options): Omit<GrowRequest, 'group'> | undefined {
+function growRequest({ partition, lvm, lv }: Options): Omit<GrowRequest, 'group' | 'dryRun'> | undefined {
   if (partition === undefined && lvm !== true && lv === undefined) return undefined
   return {
     partition: partition as string | undefined,

@@ -1,5 +1,6 @@
 import { type DiskImage, type GrowableDisk, growPartition, readPartitions } from '@img/core'
 import type { Context } from '../context.js'
+import type { DryRun } from '../dry-run/dry-run.js'
 import { Failure } from '../errors.js'
 import { type OpenArguments, openNamed } from '../open.js'
 import { humanSize } from '../sizes.js'
@@ -17,6 +18,8 @@ export interface GrowRequest {
   readonly lv: string | undefined
   /** How the group is opened: its other disks may be named. */
   readonly group: OpenArguments
+  /** What would be done is told. */
+  readonly dryRun: DryRun | undefined
 }
 
 /**
@@ -44,13 +47,17 @@ export async function assertWhole(
   }
 }
 
-/** Grows what is on a disk that was made larger. @returns what was done, a line each. @throws {Failure} */
+/** Grows what is on a disk that was made larger. @returns what was or would be done, a line each. @throws {Failure} */
 export async function growContents(
   filename: string,
-  options: OpenArguments,
-  request: GrowRequest,
+  source: OpenArguments,
+  asked: GrowRequest,
   context: Context,
 ): Promise<string[]> {
+  const { dryRun } = asked
+  const told = dryRun === undefined ? grew : wouldGrow
+  const options = { ...source, dryRun }
+  const request = { ...asked, group: { ...asked.group, dryRun } }
   const lines: string[] = []
   const numbers = await partitionsToGrow(filename, options, request, context)
   if (numbers.length > 0) {
@@ -64,7 +71,7 @@ export async function growContents(
       await image.close()
     }
   }
-  if (request.lvm) lines.push(...(await growGroup(filename, request.group, request.lv, context)))
+  if (request.lvm) lines.push(...(await growGroup(filename, request, told, context)))
   return lines
 }
 
@@ -79,9 +86,16 @@ function asDisk(image: DiskImage): GrowableDisk {
   }
 }
 
-function told(what: string, before: number, size: number): string {
+type Teller = (what: string, before: number, size: number) => string
+
+const grew: Teller = (what, before, size) => {
   if (size === before) return `${what} has no room to grow: ${humanSize(size)}.`
   return `${what} grew from ${humanSize(before)} to ${humanSize(size)} (${size} bytes).`
+}
+
+const wouldGrow: Teller = (what, before, size) => {
+  if (size === before) return `${what} would have no room to grow: ${humanSize(size)}.`
+  return `${what} would grow from ${humanSize(before)} to ${humanSize(size)} (${size} bytes).`
 }
 
 async function partitionsToGrow(
@@ -124,8 +138,8 @@ async function partitionsToGrow(
 
 async function growGroup(
   filename: string,
-  options: OpenArguments,
-  lv: string | undefined,
+  { group: options, lv }: GrowRequest,
+  told: Teller,
   context: Context,
 ): Promise<string[]> {
   const [, volume, size = '+100%FREE'] = /^([^=]*)(?:=(.*))?$/s.exec(lv ?? '') ?? []
@@ -142,7 +156,7 @@ async function growGroup(
     const found = group.volumes.find(({ name }) => name === wanted.name)
     if (found === undefined) throw new Failure(`there is no logical volume ${wanted.name} in ${group.name}`)
     if (size === '+100%FREE' && group.free < group.extentSize) {
-      lines.push(`Volume ${group.name}/${found.name} has no room to grow: ${humanSize(found.size)}.`)
+      lines.push(told(`Volume ${group.name}/${found.name}`, found.size, found.size))
       return lines
     }
     const bytes = volumeSize(size, { group, now: found.size })
