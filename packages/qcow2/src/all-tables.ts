@@ -1,6 +1,6 @@
+import { pointedAt } from './entries.js'
 import { tableWords } from './tables.js'
 import type { WritableImage } from './write-image.js'
-import { pointedAt } from './write-l2.js'
 
 /** Byte offsets of the L2 tables of the disk and of all snapshots, each once, ascending. Nothing of an L1 table may be changed in memory only. */
 export async function allTables(target: WritableImage): Promise<number[]> {

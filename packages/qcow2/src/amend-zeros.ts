@@ -1,10 +1,9 @@
-import { type AmendContext, fillZeros } from '@img/core'
+import { type AmendContext, fillZeros, type WritableStorage } from '@img/core'
 import { allTables } from './all-tables.js'
 import type { ClusterSpan } from './allocate.js'
-import { COMPRESSED_HIGH, COPIED_HIGH, TWO32, ZERO_LOW } from './entries.js'
+import { COMPRESSED_HIGH, COPIED_HIGH, pointedAt, TWO32, ZERO_LOW } from './entries.js'
 import { tableBytes, tableWords } from './tables.js'
 import type { WritableImage } from './write-image.js'
-import { pointedAt } from './write-l2.js'
 
 /** L2 tables changed between two flushes. */
 const GROUP = 64
@@ -57,6 +56,8 @@ async function expandTable(
   taken: ClusterSpan[],
 ): Promise<Expanded | undefined> {
   const { storage, clusterSize, refcounts, allocator, hasBacking } = target
+  // Of LUKS, one storage serves all.
+  const clear = (target.image.encryption?.at(0, 0) ?? storage) as WritableStorage
   const bytes = new Uint8Array(clusterSize)
   await storage.read(offset, bytes)
   const words = tableWords(bytes)
@@ -72,7 +73,7 @@ async function expandTable(
     const own = host > 0 && hasBacking && (await refcounts.get(host / clusterSize)) === uses
     if (own) {
       // Nothing but this entry leads there.
-      await fillZeros(storage, host, clusterSize, {})
+      await fillZeros(clear, host, clusterSize, {})
       words[at + 1] = ((words[at + 1] as number) & ~ZERO_LOW) >>> 0
       continue
     }
@@ -84,7 +85,7 @@ async function expandTable(
     taken.push(span)
     await refcounts.set(span.first, 1, uses)
     const room = span.first * clusterSize
-    await fillZeros(storage, room, clusterSize, {})
+    await fillZeros(clear, room, clusterSize, {})
     words[at] = (Math.floor(room / TWO32) + (uses === 1 ? COPIED_HIGH : 0)) >>> 0
     words[at + 1] = room % TWO32
   }

@@ -1,6 +1,6 @@
 import { alignUp, type DirtyRange, divideUp, type IoOptions, isZero, type Storage } from '@img/core'
 import { type BitmapEntry, BitmapFlag } from './bitmap-info.js'
-import { OFFSET_HIGH, OFFSET_LOW, TWO32 } from './entries.js'
+import { OFFSET_HIGH, OFFSET_LOW, pointedAt, TWO32 } from './entries.js'
 import { corrupt, hex, qcow2Error, truncated } from './errors.js'
 import type { Header } from './header.js'
 import { MAX_BITMAP_BYTES } from './limits.js'
@@ -266,8 +266,7 @@ export function isKnown({ type, flags, extraBytes }: BitmapEntry): boolean {
 }
 
 function offsetAt(words: TablePart, index: number): number {
-  const low = ((words[index * 2 + 1] as number) & OFFSET_LOW) >>> 0
-  return ((words[index * 2] as number) & OFFSET_HIGH) * TWO32 + low
+  return pointedAt(words, index * 2)
 }
 
 // Bit n of a bitmap is bit n % 8, counted from the lowest, of byte n / 8. Specification: Bitmap data.

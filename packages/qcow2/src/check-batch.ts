@@ -1,5 +1,5 @@
 import type { CheckedFile } from './check-file.js'
-import { OFFSET_HIGH, OFFSET_LOW, TWO32 } from './entries.js'
+import { pointedAt } from './entries.js'
 import { type TablePart, tableWords } from './tables.js'
 
 /** Bytes of L2 tables read before they are looked at. */
@@ -16,9 +16,7 @@ export interface BatchedTable {
 
 /** Byte offset in an L1 entry, whatever else is set. */
 export function l1Offset(l1: TablePart, index: number): number {
-  return (
-    ((l1[2 * index] as number) & OFFSET_HIGH) * TWO32 + (((l1[2 * index + 1] as number) & OFFSET_LOW) >>> 0)
-  )
+  return pointedAt(l1, 2 * index)
 }
 
 /** Reads an L1 table. */

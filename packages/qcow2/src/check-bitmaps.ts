@@ -2,7 +2,7 @@ import { alignUp, type IoOptions, viewOf, type WritableStorage } from '@img/core
 import type { CheckedFile } from './check-file.js'
 import type { References } from './check-references.js'
 import { type CheckReport, CheckStopped } from './check-report.js'
-import { OFFSET_HIGH, OFFSET_LOW, TWO32 } from './entries.js'
+import { OFFSET_HIGH, OFFSET_LOW, pointedAt, TWO32 } from './entries.js'
 import { hex } from './errors.js'
 import { bitmapsExtension } from './extensions.js'
 import { Autoclear, writeFeatures } from './features.js'
@@ -142,7 +142,7 @@ async function brokenTable(
     for (let at = 0; at < words.length; at += 2) {
       const high = words[at] as number
       const low = words[at + 1] as number
-      const offset = (high & OFFSET_HIGH) * TWO32 + ((low & OFFSET_LOW) >>> 0)
+      const offset = pointedAt(words, at)
       const reserved = (high & ~OFFSET_HIGH) !== 0 || (low & ~OFFSET_LOW & 0x1fe) !== 0
       if (reserved || offset % clusterSize !== 0 || (offset !== 0 && (low & 1) !== 0)) {
         return `entry ${at / 2} of the table of bitmap ${index} is damaged`

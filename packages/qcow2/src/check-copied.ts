@@ -1,12 +1,13 @@
 import type { IoOptions, WritableStorage } from '@img/core'
 import { batches, l1Offset } from './check-batch.js'
 import type { CheckedFile } from './check-file.js'
-import { type EntryLayout, hexEntry, wholeCluster } from './check-l2.js'
+import { hexEntry } from './check-l2.js'
 import type { MetadataMap } from './check-metadata.js'
 import type { DiskRefcounts } from './check-refcounts.js'
 import type { References } from './check-references.js'
 import { type CheckReport, CheckStopped } from './check-report.js'
 import { COMPRESSED_HIGH, COPIED_HIGH, OFFSET_HIGH, OFFSET_LOW } from './entries.js'
+import { type EntryLayout, wholeCluster } from './entry-layout.js'
 import { type TablePart, tableBytes } from './tables.js'
 
 /** What the check of COPIED flags works on. */

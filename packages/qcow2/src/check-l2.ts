@@ -2,8 +2,9 @@ import { COPIED, NOT_COPIED, PIECE_CLUSTERS, type References } from './check-ref
 import type { CheckReport } from './check-report.js'
 import {
   COMPRESSED_HIGH,
-  COMPRESSED_SECTOR,
   COPIED_HIGH,
+  compressedHost,
+  compressedLength,
   compressedShift,
   L2_RESERVED_HIGH,
   OFFSET_HIGH,
@@ -11,8 +12,7 @@ import {
   TWO32,
   ZERO_LOW,
 } from './entries.js'
-import { Incompatible } from './features.js'
-import { type Header, l2EntryBytes } from './header.js'
+import type { EntryLayout } from './entry-layout.js'
 import type { TablePart } from './tables.js'
 
 /** Reserved bits of the low word of a standard descriptor; bit 0 is one only without subclusters, and not looked at. */
@@ -22,26 +22,6 @@ const L2_RESERVED_LOW = 0x1fe
 export function hexEntry(high: number, low: number): string {
   const digits = (low >>> 0).toString(16)
   return high === 0 ? digits : (high >>> 0).toString(16) + digits.padStart(8, '0')
-}
-
-/** How an image's L2 entries are read. */
-export interface EntryLayout {
-  readonly clusterSize: number
-  readonly clusterBits: number
-  /** Words in an entry: 2, or 4 with extended L2 entries. */
-  readonly words: 2 | 4
-  /** Guest data is in another file. */
-  readonly external: boolean
-}
-
-/** The layout of an image. */
-export function entryLayout(header: Header): EntryLayout {
-  return {
-    clusterSize: 2 ** header.clusterBits,
-    clusterBits: header.clusterBits,
-    words: l2EntryBytes(header) === 16 ? 4 : 2,
-    external: header.incompatibleFeatures.has(Incompatible.dataFile),
-  }
 }
 
 /** A table to be counted. */
@@ -204,9 +184,9 @@ function countCompressed(
   const high = words[at] as number
   const low = words[at + 1] as number
   const place = table.offset + at * 4
-  const hostHigh = high & (2 ** shift - 1)
+  const host = compressedHost(high, low, shift)
+  const shown = hexEntry(high & (2 ** shift - 1), low)
   if ((high & COPIED_HIGH) !== 0) {
-    const shown = hexEntry(hostHigh, low)
     const message = `ERROR: coffset=0x${shown}: copied flag must never be set for compressed clusters`
     report.corruption(message, place, step * 4)
   }
@@ -221,21 +201,9 @@ function countCompressed(
     report.corruption(`ERROR compressed cluster ${index} ${what}, entry=0x${entry}`, place, 16)
     return 0
   }
-  const sectors = ((high & 0x3fff_ffff) >>> shift) + 1
-  const length = sectors * COMPRESSED_SECTOR - (low % COMPRESSED_SECTOR)
-  references.addRange(hostHigh * TWO32 + low, length, fileSize, report, `0x${hexEntry(hostHigh, low)}`)
+  references.addRange(host, compressedLength(high, low, shift), fileSize, report, `0x${shown}`)
   if (!table.statistics) return 0
   report.compressedClusters++
   report.fragmentedClusters++
   return 1
-}
-
-/** Host offset of an entry that has a whole cluster; -1 for any other. */
-export function wholeCluster(words: TablePart, at: number, { words: step, external }: EntryLayout): number {
-  const high = words[at] as number
-  const low = words[at + 1] as number
-  if ((high & COMPRESSED_HIGH) !== 0) return -1
-  const offset = (high & OFFSET_HIGH) * TWO32 + ((low & OFFSET_LOW) >>> 0)
-  if (offset !== 0) return offset
-  return external && (high & COPIED_HIGH) !== 0 && (step === 4 || (low & ZERO_LOW) === 0) ? 0 : -1
 }

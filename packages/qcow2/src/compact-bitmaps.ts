@@ -1,11 +1,10 @@
 import { entriesOf, replaceDirectory, writeTablePlace } from './bitmap-directory.js'
 import type { BitmapEntry } from './bitmap-info.js'
 import type { CompactRun } from './compact-run.js'
-import { OFFSET_LOW, TWO32 } from './entries.js'
+import { OFFSET_LOW, pointedAt, TWO32 } from './entries.js'
 import { bitmapsExtension } from './extensions.js'
 import { tableBytes, tableWords } from './tables.js'
 import { l1Clusters } from './write-image.js'
-import { pointedAt } from './write-l2.js'
 
 interface Range {
   readonly offset: number

@@ -1,11 +1,11 @@
 import { viewOf, writeU64BE } from '@img/core'
 import { allTables } from './all-tables.js'
 import type { CompactRun } from './compact-run.js'
-import { OFFSET_LOW, TWO32 } from './entries.js'
+import { OFFSET_LOW, pointedAt, TWO32 } from './entries.js'
+import { snapshotTableBytes } from './metadata-places.js'
 import { rawEntries, replaceTable } from './snapshot-write.js'
 import { L1_PAGE_ENTRIES, L1Table, tableBytes, tableWords } from './tables.js'
-import { l1Clusters, snapshotTableBytes, type WritableImage } from './write-image.js'
-import { pointedAt } from './write-l2.js'
+import { l1Clusters, type WritableImage } from './write-image.js'
 
 /** L2 tables moved between two flushes. */
 const GROUP = 64

@@ -1,3 +1,5 @@
+import type { TablePart } from './tables.js'
+
 // Bits of L1 and L2 entries, as the two 32-bit words of a 64-bit entry. Specification: Cluster mapping.
 
 /** 2^32: what a high word counts. */
@@ -28,4 +30,19 @@ export const COMPRESSED_SECTOR = 512
  */
 export function compressedShift(clusterBits: number): number {
   return 62 - (clusterBits - 8) - 32
+}
+
+/** Host offset of compressed data, from the words of its entry and the image's {@link compressedShift}. Bytes. */
+export function compressedHost(high: number, low: number, shift: number): number {
+  return (high & (2 ** shift - 1)) * TWO32 + low
+}
+
+/** Bytes of compressed data at most: it ends with a sector. */
+export function compressedLength(high: number, low: number, shift: number): number {
+  return (((high & 0x3fff_ffff) >>> shift) + 1) * COMPRESSED_SECTOR - (low % COMPRESSED_SECTOR)
+}
+
+/** Byte offset in an L1 or standard L2 entry whose high word is at `at`. */
+export function pointedAt(words: TablePart, at: number): number {
+  return ((words[at] as number) & OFFSET_HIGH) * TWO32 + (((words[at + 1] as number) & OFFSET_LOW) >>> 0)
 }

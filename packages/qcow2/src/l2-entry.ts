@@ -1,18 +1,17 @@
 import type { Storage } from '@img/core'
 import {
   COMPRESSED_HIGH,
-  COMPRESSED_SECTOR,
   COPIED_HIGH,
+  compressedHost,
+  compressedLength,
   compressedShift,
   L2_RESERVED_HIGH,
-  OFFSET_HIGH,
-  OFFSET_LOW,
-  TWO32,
+  pointedAt,
   ZERO_LOW,
 } from './entries.js'
+import { entryLayout } from './entry-layout.js'
 import { hex } from './errors.js'
-import { Incompatible } from './features.js'
-import { type Header, l2EntryBytes } from './header.js'
+import type { Header } from './header.js'
 import { SUBCLUSTERS } from './limits.js'
 import type { TablePart } from './tables.js'
 
@@ -58,9 +57,10 @@ export class L2Entry {
    * @param data where data clusters are: the same, or the external data file
    */
   constructor(header: Header, storage: Storage, data: Storage) {
-    this.#clusterSize = 2 ** header.clusterBits
-    this.#extended = l2EntryBytes(header) === 16
-    this.#externalData = header.incompatibleFeatures.has(Incompatible.dataFile)
+    const layout = entryLayout(header)
+    this.#clusterSize = layout.clusterSize
+    this.#extended = layout.words === 4
+    this.#externalData = layout.external
     this.#reservedLow = this.#extended || header.version === 2 ? 0x1ff : 0x1fe
     this.#shift = compressedShift(header.clusterBits)
     this.#storage = storage
@@ -72,7 +72,7 @@ export class L2Entry {
     const high = part[at] as number
     const low = part[at + 1] as number
     if ((high & COMPRESSED_HIGH) !== 0) return this.#decodeCompressed(high, low)
-    const host = (high & OFFSET_HIGH) * TWO32 + ((low & OFFSET_LOW) >>> 0)
+    const host = pointedAt(part, at)
     if ((high & L2_RESERVED_HIGH) !== 0 || (low & this.#reservedLow) !== 0) {
       return corruptEntry('has reserved bits set')
     }
@@ -125,13 +125,12 @@ export class L2Entry {
   }
 
   #decodeCompressed(high: number, low: number): Damage | undefined {
-    const host = (high & (2 ** this.#shift - 1)) * TWO32 + low
-    const sectors = ((high & 0x3fff_ffff) >>> this.#shift) + 1
+    const host = compressedHost(high, low, this.#shift)
     const { size } = this.#storage
     this.kind = 'compressed'
     this.host = host
     // The last sector may be cut off by the end of the file: what matters ends before.
-    this.length = Math.min(sectors * COMPRESSED_SECTOR - (low % COMPRESSED_SECTOR), size - host)
+    this.length = Math.min(compressedLength(high, low, this.#shift), size - host)
     if (this.#externalData) return corruptEntry('is compressed in an image with an external data file')
     if (host < this.#clusterSize) return corruptEntry(`has compressed data in the header, at ${hex(host)}`)
     return host >= size ? this.#outside(host, this.#storage) : undefined

@@ -1,6 +1,6 @@
 import type { ClusterMap, ClusterRun, CodecName, IoOptions, MaybePromise, Storage } from '@img/core'
 import type { Encryption } from './encrypt-open.js'
-import { COPIED_HIGH, L1_RESERVED_HIGH, OFFSET_HIGH, OFFSET_LOW, TWO32, ZERO_LOW } from './entries.js'
+import { COPIED_HIGH, L1_RESERVED_HIGH, OFFSET_LOW, pointedAt, TWO32, ZERO_LOW } from './entries.js'
 import { corrupt, hex, qcow2Error } from './errors.js'
 import { CompressionType, type Header, l2EntryBytes } from './header.js'
 import { type Damage, type Kind, L2Entry } from './l2-entry.js'
@@ -158,7 +158,7 @@ export class Qcow2Map implements ClusterMap {
     const high = page[at] as number
     const low = page[at + 1] as number
     if (high === 0 && low === 0) return 0
-    const offset = (high & OFFSET_HIGH) * TWO32 + ((low & OFFSET_LOW) >>> 0)
+    const offset = pointedAt(page, at)
     if ((high & L1_RESERVED_HIGH) !== 0 || (low & ~OFFSET_LOW) !== 0) {
       throw this.#badL1(index, `L1 entry ${index} has reserved bits set`)
     }

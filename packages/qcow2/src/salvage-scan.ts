@@ -2,12 +2,15 @@ import type { IoOptions, Storage } from '@img/core'
 import {
   COMPRESSED_HIGH,
   COPIED_HIGH,
+  compressedHost,
   compressedShift,
   L2_RESERVED_HIGH,
   OFFSET_HIGH,
   OFFSET_LOW,
+  pointedAt,
   TWO32,
 } from './entries.js'
+import type { EntryLayout } from './entry-layout.js'
 import { countsOnce } from './salvage-header.js'
 import { type TablePart, tableWords } from './tables.js'
 
@@ -15,11 +18,7 @@ import { type TablePart, tableWords } from './tables.js'
 const SCAN_BYTES = 4 * 1024 * 1024
 
 /** What tables look like in an image. */
-export interface ScanLayout {
-  readonly clusterSize: number
-  readonly clusterBits: number
-  /** Words in an L2 entry. */
-  readonly words: 2 | 4
+export interface ScanLayout extends Omit<EntryLayout, 'external'> {
   /** Clusters that are known to be something else, by byte offset. */
   readonly known: ReadonlySet<number>
 }
@@ -126,7 +125,7 @@ function l2Targets(
       continue
     }
     if ((high & COMPRESSED_HIGH) !== 0) {
-      const host = (high & (2 ** shift - 1)) * TWO32 + low
+      const host = compressedHost(high, low, shift)
       if (
         (high & COPIED_HIGH) !== 0 ||
         host < clusterSize ||
@@ -141,7 +140,7 @@ function l2Targets(
     }
     const flags = words === 4 ? 0x1ff : 0x1fe
     if ((high & L2_RESERVED_HIGH) !== 0 || (low & flags) !== 0 || (zeros & allocated) !== 0) return undefined
-    const host = (high & OFFSET_HIGH) * TWO32 + ((low & OFFSET_LOW) >>> 0)
+    const host = pointedAt(table, at)
     if ((low & OFFSET_LOW & inside) !== 0 || host >= fileSize) return undefined
     // Flags without a cluster: only that it reads as zeros.
     if (host === 0 && ((high & COPIED_HIGH) !== 0 || allocated !== 0)) return undefined

@@ -1,5 +1,5 @@
 import { alignDown, ImageError, type IoOptions, type OpenContext, type Storage } from '@img/core'
-import { COPIED_HIGH, L1_RESERVED_HIGH, OFFSET_HIGH, OFFSET_LOW, TWO32 } from './entries.js'
+import { COPIED_HIGH, L1_RESERVED_HIGH, OFFSET_LOW, pointedAt, TWO32 } from './entries.js'
 import { qcow2Error } from './errors.js'
 import { type Header, l1Entries, l2EntryBytes } from './header.js'
 import { MAX_L1_BYTES } from './limits.js'
@@ -174,10 +174,7 @@ function setEntry(words: TablePart, index: number, offset: number): void {
 }
 
 function entryOffset(words: TablePart, index: number): number {
-  return (
-    ((words[2 * index] as number) & OFFSET_HIGH) * TWO32 +
-    (((words[2 * index + 1] as number) & OFFSET_LOW) >>> 0)
-  )
+  return pointedAt(words, 2 * index)
 }
 
 function isSound(words: TablePart, index: number, header: Header, fileSize: number): boolean {

@@ -1,9 +1,9 @@
 import type { IoOptions } from '@img/core'
-import { COPIED_HIGH } from './entries.js'
+import { COPIED_HIGH, pointedAt } from './entries.js'
 import { qcow2Error } from './errors.js'
 import { L1_PAGE_ENTRIES, tableWords } from './tables.js'
 import type { WritableImage } from './write-image.js'
-import { type L2Editor, pointedAt } from './write-l2.js'
+import type { L2Editor } from './write-l2.js'
 
 /** Bytes of changed refcount blocks that are gathered before they are written. */
 const MAX_CHANGED_BYTES = 8 * 1024 * 1024

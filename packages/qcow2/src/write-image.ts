@@ -11,16 +11,16 @@ import {
 } from '@img/core'
 import { ClusterAllocator, type ClusterSpan } from './allocate.js'
 import { LiveBitmaps } from './bitmap-live.js'
+import { pointedAt } from './entries.js'
 import { corrupt, qcow2Error } from './errors.js'
-import { bitmapsExtension, encryptionExtension } from './extensions.js'
 import { Autoclear, Incompatible, writeFeatures } from './features.js'
 import type { Header } from './header.js'
 import type { MappedImage } from './mapping.js'
+import { registerMetadata } from './metadata-places.js'
 import { RefcountStore } from './refcount-store.js'
 import { checkSnapshot, readSnapshots, type Snapshot } from './snapshot.js'
 import { L1_PAGE_ENTRIES, L1Table, type TablePart } from './tables.js'
 import { WriteGuard } from './write-guard.js'
-import { pointedAt } from './write-l2.js'
 
 /** Bytes of changed metadata, and clusters waiting to be freed, that are gathered before they are written. */
 const MAX_CHANGED_BYTES = 8 * 1024 * 1024
@@ -121,7 +121,7 @@ export class WritableImage {
     await this.denounce()
     if (this.#refused) throw this.#refused
     if (!this.#begun) {
-      await this.#registerMetadata()
+      await registerMetadata(this)
       await this.#announceChanges()
       this.#begun = true
     }
@@ -333,25 +333,6 @@ export class WritableImage {
     await giveBack?.()
   }
 
-  async #registerMetadata(): Promise<void> {
-    const { guard, header, clusterSize, refcounts, storage } = this
-    guard.add('header', 0, clusterSize)
-    guard.add('active L1 table', header.l1TableOffset, header.l1Size * 8)
-    guard.add('refcount table', refcounts.tableOffset, refcounts.tableClusters * clusterSize)
-    for (const offset of refcounts.blockOffsets()) guard.add('refcount block', offset, clusterSize)
-    if (header.nbSnapshots > 0) guard.add('snapshot table', header.snapshotsOffset, snapshotTableBytes(this))
-    for (const { l1TableOffset, l1Size } of this.snapshots) {
-      guard.add('L1 table of a snapshot', l1TableOffset, l1Size * 8)
-    }
-    const bitmaps = bitmapsExtension(header.extensions, storage.label)
-    if (bitmaps !== undefined && header.autoclearFeatures.has(Autoclear.bitmaps)) {
-      guard.add('bitmap directory', bitmaps.directoryOffset, bitmaps.directorySize)
-    }
-    const encryption = encryptionExtension(header.extensions, storage.label)
-    if (encryption !== undefined) guard.add('encryption header', encryption.offset, encryption.length)
-    for await (const { offset } of this.activeTables()) guard.add('active L2 table', offset, clusterSize)
-  }
-
   /**
    * The L2 tables of the active disk: index in the L1 table and byte offset. Damaged entries are left out: they are an
    * error for whoever uses them.
@@ -386,15 +367,6 @@ export class WritableImage {
 function writable(storage: Storage): WritableStorage {
   if (isWritable(storage)) return storage
   throw qcow2Error('IMG_READ_ONLY', 'it cannot be written', storage.label)
-}
-
-/** Bytes of the snapshot table, without padding behind the last entry. */
-export function snapshotTableBytes({
-  header,
-  snapshots,
-}: Pick<WritableImage, 'header' | 'snapshots'>): number {
-  const last = snapshots.at(-1)
-  return last === undefined ? 0 : last.entry.offset + last.entry.length - header.snapshotsOffset
 }
 
 /** Clusters that an L1 table of so many entries takes. */

@@ -1,15 +1,10 @@
 import { fillZeros, type IoOptions, isZero } from '@img/core'
-import { COPIED_HIGH, OFFSET_HIGH, OFFSET_LOW, TWO32 } from './entries.js'
+import { COPIED_HIGH, pointedAt, TWO32 } from './entries.js'
 import { corrupt, hex, qcow2Error, truncated } from './errors.js'
 import { l2EntryBytes } from './header.js'
 import { L2Entry } from './l2-entry.js'
 import { L1_PAGE_ENTRIES, type TablePart } from './tables.js'
 import type { WritableImage } from './write-image.js'
-
-/** Byte offset in an L1 or standard L2 entry whose high word is at `at`. */
-export function pointedAt(words: TablePart, at: number): number {
-  return ((words[at] as number) & OFFSET_HIGH) * TWO32 + (((words[at + 1] as number) & OFFSET_LOW) >>> 0)
-}
 
 /** An L2 entry that may be changed, at the time it was asked for. */
 export interface EntryPlace {
