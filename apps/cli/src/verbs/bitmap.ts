@@ -1,7 +1,7 @@
-import { type BitmapStore, type DirtyRange, type DiskImage, ImageError } from '@img/core'
+import { type BitmapStore, type DiskImage, mergeBitmap } from '@img/core'
 import type { Command } from 'commander'
 import type { Context } from '../context.js'
-import { Failure, reasonOf } from '../errors.js'
+import { Failure, prefixed } from '../errors.js'
 import { openNamed } from '../open.js'
 import { secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
@@ -176,9 +176,7 @@ async function perform(job: Job, action: Action): Promise<void> {
   try {
     await (action.act === 'merge' ? merge(job, action.source ?? '') : single(job, action.act))
   } catch (error) {
-    if (error instanceof Failure)
-      throw new Failure(lead + error.message, { cause: error.cause, hint: error.hint })
-    throw ImageError.is(error) ? new Failure(lead + reasonOf(error), { cause: error }) : error
+    throw prefixed(lead, error)
   }
 }
 
@@ -202,21 +200,9 @@ async function single(
 }
 
 async function merge({ image, source, name, signal }: Job, from: string): Promise<void> {
-  const { bitmaps } = image
-  if (bitmaps === undefined || !(await isThere(bitmaps, name))) throw missing(name)
-  const other = source.bitmaps
-  if (other === undefined || !(await isThere(other, from))) throw missing(from)
-  if (source.size !== image.size) {
-    throw new Failure(
-      'Bitmaps are of different sizes (destination size is ' +
-        `${image.size}, source size is ${source.size}) and can't be merged`,
-    )
-  }
-  if (bitmaps.mark === undefined || other.dirty === undefined) throw cannot(image)
-  // All of it first: both may be in one image.
-  const ranges: DirtyRange[] = []
-  for await (const range of other.dirty(from, { signal })) ranges.push(range)
-  await bitmaps.mark(name, ranges, { signal })
+  // A format without bitmaps has none of that name.
+  if (image.bitmaps === undefined) throw missing(name)
+  await mergeBitmap(source, from, image, name, { signal })
 }
 
 function missing(name: string): Failure {
