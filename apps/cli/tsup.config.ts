@@ -35,8 +35,7 @@ const entryApart: Plugin = {
 const library = defineLibrary({
   platform: 'node',
   entry: { img: 'src/img.ts', main: 'src/main.ts' },
-  // With all that the verbs share.
-  base: ['src/main.ts', 'src/verbs/convert.ts', 'src/verbs/info.ts', 'src/discover.ts'],
+  base: ['src/main.ts'],
   dts: false,
 })
 

@@ -1,4 +1,5 @@
-import type { FormatRegistry } from '@img/core'
+import { defaultRegistry, type FormatRegistry } from '@img/core'
+import { discover } from './discover.js'
 import { warningJson } from './errors.js'
 import { printErr } from './output/write.js'
 import type { Plugin } from './plugins/load.js'
@@ -48,16 +49,15 @@ export function createContext(globals: GlobalOptions, quiet: boolean): Context {
       return made[0] as T
     }
   }
-  const plugins = once(async () => {
-    const { discover } = await import('./discover.js')
-    return discover({
+  const plugins = once(() =>
+    discover({
       plugins: globals.plugin ?? [],
       environment: env.IMG_PLUGINS,
       project: globals.discovery !== false && !isOn(env.IMG_NO_DISCOVERY),
       cwd: process.cwd(),
       onWarning: warn,
-    })
-  })
+    }),
+  )
   return {
     globals,
     warn,
@@ -65,7 +65,7 @@ export function createContext(globals: GlobalOptions, quiet: boolean): Context {
     namedFiles: new Map(),
     registry: once(async () => {
       await plugins()
-      return (await import('@img/core')).defaultRegistry
+      return defaultRegistry
     }),
     signal: once(abortOnSignals),
   }

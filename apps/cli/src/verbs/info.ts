@@ -19,6 +19,7 @@ import {
   sourceArguments,
   type Verb,
 } from '../verb.js'
+import { groupOn } from '../volumes/find.js'
 
 const examples = `
 Examples:
@@ -141,7 +142,6 @@ async function groupOf(
 ): Promise<InfoGroup | undefined> {
   const segments = options.segments === true
   if (image.volumes !== undefined) return { info: await image.volumes.info(), specific, segments }
-  const { groupOn } = await import('../volumes/find.js')
   const how = { ...sourceArguments(options), forceShare: options.forceShare === true }
   const found = await groupOn(image, filename, how, context)
   if (found === undefined) return undefined
