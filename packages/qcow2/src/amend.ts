@@ -78,9 +78,11 @@ async function check(target: WritableImage, options: AmendOptionValues): Promise
   if (options.size !== undefined && options.size % SECTOR !== 0) {
     throw badOption(`The new size must be a multiple of ${SECTOR}`)
   }
-  if (version < header.version && target.image.encryption) {
-    // Zeros that version 2 cannot mark would have to be written encrypted.
-    throw new ImageError('IMG_UNSUPPORTED', 'encrypted images cannot be made version 2', { format: 'qcow2' })
+  const { encryption } = target.image
+  if (version < header.version && encryption !== undefined && !encryption.luks && target.hasBacking) {
+    // Zeros that version 2 cannot mark have to be written, and what they are encrypted as depends on where each is on the disk.
+    const message = 'overlays with the legacy encryption cannot be made version 2'
+    throw new ImageError('IMG_UNSUPPORTED', message, { format: 'qcow2' })
   }
   if (version < header.version) await assertDowngrade(target, options.size ?? header.size)
   return { version, refcountOrder: Math.log2(bits) }

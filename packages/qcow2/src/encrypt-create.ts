@@ -26,7 +26,7 @@ export async function newEncryption(
   const choice = format === 'luks' ? luksChoice(belowEncrypt(options) as LuksOptions, 'qcow2') : undefined
   const passphrase = await context.secret(options['encrypt.key-secret'] as string | undefined)
   if (choice === undefined) {
-    context.warn(aesWarning)
+    context.warn(aesWarning, 'WARN_WEAK_ENCRYPTION')
     return aesEncryption(data, await legacyAesCipher(passphrase))
   }
   const place = { format: 'qcow2', source, offset: headerOffset }

@@ -76,7 +76,7 @@ export async function openEncryption(
   const secret = context.options['encrypt.key-secret'] as string | undefined
   const passphrase = await context.secret(secret)
   if (header.cryptMethod === CryptMethod.aes) {
-    if (context.writable) context.warn(`${label}: ${aesWarning}`)
+    if (context.writable) context.warn(`${label}: ${aesWarning}`, 'WARN_WEAK_ENCRYPTION')
     return aesEncryption(data, await legacyAesCipher(passphrase))
   }
   const luks = await readEncryptionHeader(storage, header, context)

@@ -49,13 +49,14 @@ export async function openQcow2(storage: Storage, context: OpenContext): Promise
   if (l1Error && !tolerant) {
     // What the header says can be told without it: a copy that was cut short can still be looked at.
     if (!context.inspect) throw l1Error
-    context.warn(l1Error.message)
+    context.warn(l1Error.message, 'WARN_DAMAGED')
   }
   const size = alignDown(header.size, SECTOR)
   if (size !== header.size) {
     context.warn(
       `${label}: the virtual size, ${header.size} bytes, is no multiple of ${SECTOR}; as in QEMU, ` +
         `the last ${header.size - size} bytes are not part of the disk`,
+      'WARN_NOT_PART',
     )
   }
   const snapshots = await readSnapshots(storage, header, size, context).catch((error: unknown) => {
@@ -144,7 +145,7 @@ async function closedCleanly(parts: DriverParts, context: OpenContext): Promise<
     const message = 'the image was not closed cleanly, and is damaged beyond its refcounts'
     throw corrupt(message, storage.label, 72)
   }
-  context.warn(`${storage.label}: the image was not closed cleanly; its refcounts were repaired`)
+  context.warn(`${storage.label}: the image was not closed cleanly; its refcounts were repaired`, 'WARN_REPAIRED')
   image.header = header
   return { ...parts, snapshots: await readSnapshots(storage, header, size, context) }
 }

@@ -34,12 +34,6 @@ export async function resizeImage(
   const { header } = target
   await assertResizable(target, size)
   const { preallocation = 'off' } = options
-  if (header.version === 2 && preallocation !== 'off' && target.image.encryption) {
-    // Version 2 can tell zeros only by holding them, and these would have to be encrypted.
-    throw new ImageError('IMG_UNSUPPORTED', 'no preallocation in encrypted images of version 2', {
-      format: 'qcow2',
-    })
-  }
   if (size < header.size && preallocation !== 'off') {
     throw new ImageError('IMG_BAD_OPTION', "Preallocation can't be used for shrinking an image", {
       format: 'qcow2',
@@ -154,10 +148,16 @@ async function preallocate(
     // A data file ends with the disk.
     const length = Math.min(span.count * clusterSize, external ? to - offset : Number.POSITIVE_INFINITY)
     if (!external) target.expect(span)
-    if (header.version === 2) await clearRoom(data, offset, length, mode, options)
-    if (mode !== 'metadata') {
-      if (data.preallocate) await data.preallocate(offset, length, mode, options)
-      else await fillZeros(data, offset, length, options)
+    const { encryption } = target.image
+    if (header.version === 2 && encryption) {
+      const clear = encryption.at(cluster * clusterSize, offset) as WritableStorage
+      await fillZeros(clear, offset, length, options)
+    } else {
+      if (header.version === 2) await clearRoom(data, offset, length, mode, options)
+      if (mode !== 'metadata') {
+        if (data.preallocate) await data.preallocate(offset, length, mode, options)
+        else await fillZeros(data, offset, length, options)
+      }
     }
     if (data.size < offset + length) await data.truncate(offset + length, options)
     for (let i = 0; i < span.count; i++) {

@@ -46,6 +46,7 @@ export async function salvageImage(storage: Storage, context: OpenContext): Prom
   if (found === undefined) throw damage
   context.warn(
     `${damage.message}: the header is taken as far as it makes sense; snapshots are lost, and perhaps a backing file`,
+    'WARN_DAMAGED',
   )
   return salvageTables(storage, found, context)
 }
@@ -70,7 +71,7 @@ async function salvageTables(
   }
   const size = sizeKnown ? header.size : await mappedSize(storage, header, words, context)
   if (!sizeKnown)
-    context.warn(`${storage.label}: the size of the disk is lost; ${size} bytes of it are mapped`)
+    context.warn(`${storage.label}: the size of the disk is lost; ${size} bytes of it are mapped`, 'WARN_DAMAGED')
   const entries = Math.max(l1Entries(size, header), 1)
   const l1 = new RecoveredL1(storage, fitted(words, entries))
   return { header: { ...header, size, l1Size: entries }, l1 }
@@ -147,6 +148,7 @@ function fill(
     `${storage.label}: ${lost.length} entries of the L1 table are lost; for ${lost.length - left.length} of them the ` +
       `L2 table is known, for ${guessed} one was taken in the order of the file` +
       (guessed > 0 ? `: parts of ${tableBytes} bytes of the disk may be out of place` : ''),
+    'WARN_DAMAGED',
   )
 }
 
@@ -160,6 +162,7 @@ function inOrder(
   if (tables.length > 1) {
     context.warn(
       `${label}: the L1 table is lost; ${tables.length} L2 tables are taken in the order of the file`,
+      'WARN_DAMAGED',
     )
   }
   const words = new Uint32Array(Math.max(tables.length, header.l1Size) * 2)
