@@ -60,6 +60,21 @@ describe.skipIf(!canEncrypt())('a chain whose layers have passphrases of their o
     expect((await runProgram('qemu-img', compare, { cwd })).code).toBe(0)
   })
 
+  it('has no places in the file that map could tell', async () => {
+    const map = async (...how: readonly string[]): Promise<string> =>
+      (await img(['map', ...secrets, ...how, '--image-opts', below('')], { cwd })).stdout
+    const told = await map('--output=json')
+    expect(JSON.parse(told)).toContainEqual(expect.objectContaining({ depth: 1, data: true }))
+    expect(told).not.toContain('offset')
+    if (!hasQemu) return
+    const theirs = await runProgram(
+      'qemu-img',
+      ['map', ...secrets, '--output=json', '--image-opts', below('')],
+      { cwd },
+    )
+    expect(JSON.parse(told)).toEqual(JSON.parse(theirs.stdout))
+  })
+
   it('is read where an image tells them in a json: name, and that is allowed', async () => {
     const name = `json:${JSON.stringify({
       driver: 'qcow2',

@@ -46,7 +46,10 @@ export async function openLuks(storage: Storage, context: OpenContext): Promise<
   }
   const size = alignDown(held, sectorBytes)
   if (size !== held) {
-    context.warn(`${label}: the last ${held - size} bytes are less than a sector and not part of the disk`)
+    context.warn(
+      `${label}: the last ${held - size} bytes are less than a sector and not part of the disk`,
+      'WARN_NOT_PART',
+    )
   }
   if (context.inspect) {
     const reason = new ImageError(

@@ -1,4 +1,4 @@
-import type { OptionSpecs } from '@img/core'
+import { type OptionSpecs, preallocations } from '@img/core'
 
 /** How a LUKS disk is opened. */
 export const openOptions: OptionSpecs = {
@@ -7,14 +7,21 @@ export const openOptions: OptionSpecs = {
 
 /** How a LUKS disk is made, under the names, and with the help, of qemu-img 7.2. */
 export const createOptions: OptionSpecs = {
+  size: { kind: 'size', help: 'Virtual disk size' },
+  'key-secret': { kind: 'string', help: 'ID of the secret that provides the keyslot passphrase' },
   'cipher-alg': { kind: 'string', help: 'Name of encryption cipher algorithm' },
   'cipher-mode': { kind: 'string', help: 'Name of encryption cipher mode' },
-  'hash-alg': { kind: 'string', help: 'Name of encryption hash algorithm' },
-  'iter-time': { kind: 'int', help: 'Time to spend in PBKDF in milliseconds' },
   'ivgen-alg': { kind: 'string', help: 'Name of IV generator algorithm' },
   'ivgen-hash-alg': { kind: 'string', help: 'Name of IV generator hash algorithm' },
-  'key-secret': { kind: 'string', help: 'ID of the secret that provides the keyslot passphrase' },
-  size: { kind: 'size', help: 'Virtual disk size' },
+  'hash-alg': { kind: 'string', help: 'Name of encryption hash algorithm' },
+  'iter-time': { kind: 'int', help: 'Time to spend in PBKDF in milliseconds' },
+  // Of QEMU's file protocol. All of a new disk is written, whatever is asked for.
+  preallocation: {
+    kind: 'oneOf',
+    values: preallocations,
+    help: 'Preallocation mode (allowed values: off, metadata, falloc, full)',
+    hidden: true,
+  },
 }
 
 /** How key slots are changed, under the names, and with the help, of qemu-img 7.2. */

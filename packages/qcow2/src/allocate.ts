@@ -1,4 +1,4 @@
-import { divideUp } from '@img/core'
+import { divideUp, type IoOptions } from '@img/core'
 import { corrupt, hex, qcow2Error } from './errors.js'
 import { MAX_REFCOUNT_TABLE_BYTES } from './limits.js'
 import { getRefcount } from './refcount-entry.js'
@@ -196,6 +196,16 @@ export class ClusterAllocator {
     }
     this.#hint = Math.min(this.#hint, spans[0]?.first ?? this.#hint)
     return spans
+  }
+
+  /**
+   * Counts these clusters once each, which have refcount blocks, and no others. Nothing on disk may point at another one;
+   * nothing may wait to be freed.
+   */
+  async keepOnly(spans: readonly ClusterSpan[], options?: IoOptions): Promise<void> {
+    this.#hint = 0
+    this.#packed = 0
+    await this.#refcounts.keepOnly(spans, options)
   }
 
   /** Clusters in use, and the free ones between them, ascending, merged. */

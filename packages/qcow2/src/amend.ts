@@ -114,7 +114,7 @@ function checkEncryption(header: Header, options: AmendOptionValues): void {
     throw badOption("Can't amend encryption options - encryption not present")
   }
   if (header.cryptMethod !== CryptMethod.luks) {
-    throw badOption('Only LUKS encryption options can be amended for qcow2')
+    throw badOption('Only LUKS encryption options can be amended')
   }
 }
 

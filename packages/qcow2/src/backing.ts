@@ -1,14 +1,10 @@
-import { alignUp, ImageError, type IoOptions, type Reference } from '@img/core'
+import { ImageError, type IoOptions, type Reference } from '@img/core'
 import { rewriteHeader } from './amend-header.js'
 import { badOption } from './create-options.js'
 import { qcow2Error } from './errors.js'
 import { ExtensionType, type HeaderExtension, makeStringExtension } from './extensions.js'
-import { l1Entries } from './header.js'
 import { MAX_BACKING_FORMAT_BYTES, MAX_BACKING_NAME_BYTES } from './limits.js'
-import { dropEmptyBlocks, dropTables, truncateToUsed } from './resize.js'
-import { clearRange } from './write-clear.js'
 import type { WritableImage } from './write-image.js'
-import type { WritableMap } from './write-map.js'
 
 /**
  * Names another backing file in the header, or none. Specification: Header, backing_file_offset; Header extensions.
@@ -55,27 +51,4 @@ function withFormat(extensions: readonly HeaderExtension[], format: string | und
   const others = extensions.filter(({ type }) => type !== ExtensionType.backingFormat)
   if (format === undefined) return others
   return [makeStringExtension(ExtensionType.backingFormat, format), ...others]
-}
-
-/**
- * Gives up every cluster and L2 table of the active disk, and cuts the file off behind what is left.
- * @throws {ImageError} as writing.
- */
-export async function emptyImage(
-  target: WritableImage,
-  map: WritableMap,
-  options?: IoOptions,
-): Promise<void> {
-  const { header, clusterSize, rawData } = target
-  const { l2 } = map
-  await target.begin()
-  const length = alignUp(header.size, clusterSize)
-  const content = rawData ? 'zero' : 'unallocated'
-  if (length > 0) await clearRange(target, l2, { offset: 0, length, content, keep: 'none' }, options)
-  // A raw data file stays mapped.
-  if (!rawData) await dropTables(target, l2, 0, l1Entries(header.size, header))
-  await target.settle(options)
-  await dropEmptyBlocks(target, options)
-  await truncateToUsed(target, options)
-  await target.storage.flush(options)
 }

@@ -3,7 +3,7 @@ import { moveBitmaps } from './compact-bitmaps.js'
 import { moveData } from './compact-data.js'
 import { CompactRun } from './compact-run.js'
 import { moveL1Tables, moveL2Tables, moveRefcounts } from './compact-tables.js'
-import { dropEmptyBlocks, truncateToUsed } from './resize.js'
+import { dropEmptyBlocks, giveBackUnused } from './resize.js'
 import type { WritableImage } from './write-image.js'
 import type { WritableMap } from './write-map.js'
 
@@ -39,11 +39,6 @@ export async function compactImage(
     await target.settle(options)
     await dropEmptyBlocks(target, options)
   }
-  await truncateToUsed(target, options)
-  const { clusterSize, storage } = target
-  for (const { first, count } of (await target.allocator.usage()).free) {
-    options.signal?.throwIfAborted()
-    await storage.discard?.(first * clusterSize, count * clusterSize, options)
-  }
-  await storage.flush(options)
+  await giveBackUnused(target, options)
+  await target.storage.flush(options)
 }

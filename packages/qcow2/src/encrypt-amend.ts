@@ -14,7 +14,7 @@ export async function amendKeySlots(
   context: AmendContext,
 ): Promise<void> {
   const luks = image.encryption?.luks
-  if (luks === undefined) throw badOption('Only LUKS encryption options can be amended for qcow2')
+  if (luks === undefined) throw badOption('Only LUKS encryption options can be amended')
   luks.header = await amendLuks(
     storage,
     luks.header,

@@ -17,7 +17,10 @@ export function encryptFormat(options: Readonly<Record<string, unknown>>): Encry
   }
   if (format === 'aes' || format === 'luks') return format
   if (format !== undefined)
-    throw badOption(`Invalid parameter '${format}'`, "encrypt.format is 'luks' or 'aes'")
+    throw badOption(
+      `Parameter 'format' does not accept value '${format}'`,
+      "encrypt.format is 'luks' or 'aes'",
+    )
   const given = encryptionOptions.find((name) => name.startsWith('encrypt.') && options[name] !== undefined)
   if (given !== undefined) throw badOption("Parameter 'encrypt.format' is missing", `${given} needs it`)
   return undefined

@@ -145,7 +145,10 @@ async function closedCleanly(parts: DriverParts, context: OpenContext): Promise<
     const message = 'the image was not closed cleanly, and is damaged beyond its refcounts'
     throw corrupt(message, storage.label, 72)
   }
-  context.warn(`${storage.label}: the image was not closed cleanly; its refcounts were repaired`, 'WARN_REPAIRED')
+  context.warn(
+    `${storage.label}: the image was not closed cleanly; its refcounts were repaired`,
+    'WARN_REPAIRED',
+  )
   image.header = header
   return { ...parts, snapshots: await readSnapshots(storage, header, size, context) }
 }

@@ -143,6 +143,29 @@ export class RefcountStore {
     }
   }
 
+  /** Sets the refcounts of these clusters to 1 and all others to 0, and writes what gathers on the way. */
+  async keepOnly(
+    spans: readonly { readonly first: number; readonly count: number }[],
+    options?: IoOptions,
+  ): Promise<void> {
+    const kept = new Map<number, number[]>()
+    for (const { first, count } of spans) {
+      for (let cluster = first; cluster < first + count; cluster++) {
+        const index = Math.floor(cluster / this.entries)
+        const inBlock = kept.get(index)
+        if (inBlock === undefined) kept.set(index, [cluster - index * this.entries])
+        else inBlock.push(cluster - index * this.entries)
+      }
+    }
+    for (const { index, offset } of this.blockEntries()) {
+      const bytes = new Uint8Array(this.#clusterSize)
+      for (const entry of kept.get(index) ?? []) setRefcount(bytes, entry, this.#bits, 1)
+      this.#keep(index, { offset, bytes, from: 0, to: bytes.length })
+      this.#dirty.add(index)
+      if (this.#dirty.size * this.#clusterSize >= CACHE_BYTES) await this.writeBlocks(options)
+    }
+  }
+
   /** Makes the cluster at a byte offset the block of that index, all its refcounts 0. */
   addBlock(index: number, offset: number): void {
     const bytes = new Uint8Array(this.#clusterSize)

@@ -253,3 +253,13 @@ export async function truncateToUsed(target: WritableImage, options?: IoOptions)
   const end = (await target.allocator.usedEnd()) * target.clusterSize
   if (end < target.storage.size) await target.storage.truncate(end, options)
 }
+
+/** {@link truncateToUsed}, and gives unused clusters before that back to the host. Everything must be committed. */
+export async function giveBackUnused(target: WritableImage, options?: IoOptions): Promise<void> {
+  const { allocator, storage, clusterSize } = target
+  await truncateToUsed(target, options)
+  for (const { first, count } of (await allocator.usage()).free) {
+    options?.signal?.throwIfAborted()
+    await storage.discard?.(first * clusterSize, count * clusterSize, options)
+  }
+}

@@ -71,7 +71,10 @@ async function salvageTables(
   }
   const size = sizeKnown ? header.size : await mappedSize(storage, header, words, context)
   if (!sizeKnown)
-    context.warn(`${storage.label}: the size of the disk is lost; ${size} bytes of it are mapped`, 'WARN_DAMAGED')
+    context.warn(
+      `${storage.label}: the size of the disk is lost; ${size} bytes of it are mapped`,
+      'WARN_DAMAGED',
+    )
   const entries = Math.max(l1Entries(size, header), 1)
   const l1 = new RecoveredL1(storage, fitted(words, entries))
   return { header: { ...header, size, l1Size: entries }, l1 }

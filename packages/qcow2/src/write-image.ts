@@ -269,6 +269,11 @@ export class WritableImage {
     this.allocator = new ClusterAllocator(this.refcounts, guard, clusterSize, bits, storage.label)
   }
 
+  /** Waits for reads that began by now: they may have looked up clusters that the mapping has let go of since. */
+  async readsEnded(): Promise<void> {
+    await this.#readsEnded?.()
+  }
+
   /** Commits, and waits until that is durable. */
   async settle(options?: IoOptions): Promise<void> {
     await this.commit(options)
@@ -305,8 +310,7 @@ export class WritableImage {
 
   async #commitFrees(options?: IoOptions): Promise<void> {
     await this.storage.flush(options)
-    // Who looked up these clusters before the mapping let go of them may still be reading there.
-    await this.#readsEnded?.()
+    await this.readsEnded()
     const spans = await this.allocator.applyFrees()
     await this.refcounts.writeBlocks(options)
     for (const { first, count } of spans) {

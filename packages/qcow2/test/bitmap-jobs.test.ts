@@ -71,10 +71,10 @@ describe('jobs with bitmaps', () => {
     const warnings: string[] = []
     await copyBitmaps(source, target, {
       skipBroken: true,
-      onWarning: (message) => void warnings.push(message),
+      onWarning: (...warning) => void warnings.push(...warning.filter((each) => each !== undefined)),
     })
     expect((await target.bitmaps?.list())?.map(({ name }) => name)).toEqual(['whole'])
-    expect(warnings).toEqual(["Skipping inconsistent bitmap 'broken'"])
+    expect(warnings).toEqual(["Skipping inconsistent bitmap 'broken'", 'WARN_DAMAGED'])
     await expect(mergeBitmap(source, 'broken', target, 'whole')).rejects.toMatchObject({
       code: 'IMG_CORRUPT',
     })

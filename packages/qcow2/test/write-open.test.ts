@@ -24,7 +24,7 @@ function small(edit?: (view: DataView) => void, incompatible: readonly number[] 
 }
 
 function open(storage: MemoryStorage, warnings: string[] = []): Promise<DiskImage> {
-  const onWarning = (message: string): void => void warnings.push(message)
+  const onWarning = (message: string, code = '?'): void => void warnings.push(message, code)
   return openImage(storage, { registry, format: 'qcow2', writable: true, onWarning })
 }
 
@@ -44,6 +44,15 @@ describe('opening for writing', () => {
     const disk = await open(storage)
     await disk.write?.(0, new Uint8Array([1]))
     expect(new DataView(storage.bytes.buffer).getUint32(88)).toBe(0)
+    await disk.close()
+  })
+
+  it('tells of a size that is no multiple of a sector', async () => {
+    const warnings: string[] = []
+    const size = new DataView(small().buffer).getUint32(28)
+    const disk = await open(new MemoryStorage(small((view) => view.setUint32(28, size + 100))), warnings)
+    expect(disk.size).toBe(size)
+    expect(warnings).toEqual([expect.stringContaining('no multiple of 512'), 'WARN_NOT_PART'])
     await disk.close()
   })
 

@@ -14,14 +14,16 @@ export interface MapEntry {
   readonly filename?: string | undefined
 }
 
-/** An extent in qemu-img's terms. */
-export function mapEntry(extent: Extent): MapEntry {
+/** An extent in qemu-img's terms. `encrypted`: its data does not stand in the file as it is. */
+export function mapEntry(extent: Extent, encrypted = false): MapEntry {
   const { offset: start, length, depth, kind } = extent
   const base = { start, length, depth }
   // What is compressed does not stand there as it is.
   if (kind === 'compressed') return { ...base, present: true, zero: false, data: true }
   const place =
-    extent.hostOffset === undefined ? {} : { offset: extent.hostOffset, filename: extent.storage?.label }
+    extent.hostOffset === undefined || encrypted
+      ? {}
+      : { offset: extent.hostOffset, filename: extent.storage?.label }
   if (kind === 'data') return { ...base, present: true, zero: extent.hole === true, data: true, ...place }
   return { ...base, present: kind === 'zero', zero: true, data: false, ...place }
 }
@@ -42,11 +44,17 @@ function mergeable(a: MapEntry, b: MapEntry): boolean {
   )
 }
 
-/** Joins neighbours that say the same. */
-export async function* mergedEntries(extents: AsyncIterable<Extent>): AsyncGenerator<MapEntry> {
+/**
+ * Joins neighbours that say the same.
+ * @param encrypted depths of the layers that are encrypted
+ */
+export async function* mergedEntries(
+  extents: AsyncIterable<Extent>,
+  encrypted: ReadonlySet<number>,
+): AsyncGenerator<MapEntry> {
   let last: MapEntry | undefined
   for await (const extent of extents) {
-    const next = mapEntry(extent)
+    const next = mapEntry(extent, encrypted.has(extent.depth))
     if (last === undefined) last = next
     else if (mergeable(last, next)) last = { ...last, length: last.length + next.length }
     else {

@@ -1,3 +1,4 @@
+import { type DiskImage, ImageError } from '@img/core'
 import type { Command } from 'commander'
 import type { Context } from '../context.js'
 import { Failure, usageError } from '../errors.js'
@@ -69,7 +70,9 @@ export const map: Verb = {
         return 0
       }
       const entries =
-        length > 0 ? mergedEntries(image.extents({ offset: start, length })) : [emptyEntry(start)]
+        length > 0
+          ? mergedEntries(image.extents({ offset: start, length }), await encryptedLayers(image))
+          : [emptyEntry(start)]
       let text = output === 'json' ? '[' : mapHeader
       let first = true
       for await (const entry of entries) {
@@ -92,6 +95,28 @@ export const map: Verb = {
     }
     return 0
   },
+}
+
+/** Depths of the layers whose data stands encrypted in their files. */
+async function encryptedLayers(image: DiskImage): Promise<ReadonlySet<number>> {
+  const found = new Set<number>()
+  let depth = 0
+  for (let layer: DiskImage | undefined = image; layer; layer = layer.backing, depth++) {
+    const { openOptions = {} } = layer.format
+    const may = Object.keys(openOptions).some((name) => name.endsWith('key-secret'))
+    if (may && (await isEncrypted(layer))) found.add(depth)
+  }
+  return found
+}
+
+async function isEncrypted(layer: DiskImage): Promise<boolean> {
+  try {
+    return (await layer.info()).encrypted === true
+  } catch (error) {
+    // Damage that is none of the map's, such as of bitmaps.
+    if (ImageError.is(error)) return false
+    throw error
+  }
 }
 
 /** `--color` for a picture; undefined where none is asked for. @throws {Failure} */

@@ -40,11 +40,13 @@ export async function amendLuks(
   if (state !== 'active' && state !== 'inactive') {
     throw bad(
       header,
-      state === undefined ? "Parameter 'state' is missing" : `Invalid parameter '${state}' for state`,
+      state === undefined
+        ? "Parameter 'state' is missing"
+        : `Parameter 'state' does not accept value '${state}'`,
     )
   }
   if (keyslot !== undefined && !(keyslot >= 0 && keyslot < keySlots)) {
-    throw bad(header, `Invalid keyslot index ${keyslot}; must be 0..${keySlots - 1}`)
+    throw bad(header, `Invalid keyslot ${keyslot} specified, must be between 0 and ${keySlots - 1}`)
   }
   return state === 'active'
     ? addSlot(storage, header, key, options, context)

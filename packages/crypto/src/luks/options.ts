@@ -36,7 +36,7 @@ export function luksChoice(options: LuksOptions, format: string): LuksChoice {
     const value = options[name] ?? usual
     const found = values.find((known) => known === value)
     if (found !== undefined) return found
-    throw bad(`Invalid parameter '${value}' for ${name}`, `supported: ${values.join(', ')}`)
+    throw bad(`Parameter '${name}' does not accept value '${value}'`, `supported: ${values.join(', ')}`)
   }
   const hashes = Object.keys(digestBytes) as HashName[]
   const alg = oneOf('cipher-alg', ['aes-128', 'aes-192', 'aes-256'], 'aes-256')
@@ -62,7 +62,7 @@ export function luksChoice(options: LuksOptions, format: string): LuksChoice {
  */
 export function iterTimeOf(value: number | string | undefined, format: string): number {
   const time = value === undefined ? usualIterTime : Number(value)
-  if (value !== '' && Number.isSafeInteger(time) && time > 0) return time
+  if (value !== '' && Number.isSafeInteger(time) && time >= 0) return time
   throw new ImageError('IMG_BAD_OPTION', `iter-time ${JSON.stringify(value)} is no number of milliseconds`, {
     format,
   })
