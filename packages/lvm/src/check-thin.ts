@@ -1,7 +1,9 @@
 import { ImageError, type Storage, viewOf } from '@img/core'
 import { readNode, valueBlock } from './btree-node.js'
+import { Counts } from './counts.js'
 import { lvmError } from './errors.js'
 import type { Findings } from './findings.js'
+import type { PoolLeaks } from './repair-thin.js'
 import { perBitmap, SpaceMap, type SpaceMapRoot } from './space-map.js'
 import { timeRange } from './thin.js'
 import { readThinSuperblock } from './thin-superblock.js'
@@ -17,19 +19,30 @@ export interface PoolParts {
   readonly transaction: number | undefined
 }
 
+/** Gives back what is leaked, where it can. */
+export type LeakRepair = (leaks: PoolLeaks) => Promise<void>
+
 const maxDepth = 16
 
 /**
- * Checks the metadata of a thin pool: its trees, and that the space maps count each block as often as it is used.
+ * Checks the metadata of a thin pool: its trees, and that the space maps count each block as often as it is used. Leaks are
+ * repaired where nothing else is wrong.
  * Source: thin_check(8); Linux drivers/md/dm-thin-metadata.c.
  */
-export async function checkThinPool(pool: PoolParts, findings: Findings): Promise<void> {
+export async function checkThinPool(
+  pool: PoolParts,
+  findings: Findings,
+  repair?: LeakRepair | undefined,
+): Promise<void> {
   const storage = volumeStorage(pool.metadata, `${pool.name}_tmeta`)
+  const check = new PoolCheck(pool, storage, findings)
   try {
-    await new PoolCheck(pool, storage, findings).run()
+    await check.run()
+    await check.tellLeaks(repair)
   } catch (error) {
     if (!ImageError.is(error)) throw error
     findings.add('corruption', `thin pool ${pool.name}: ${error.message}`)
+    await check.tellLeaks(undefined)
   } finally {
     await storage.close()
   }
@@ -40,10 +53,13 @@ class PoolCheck {
   readonly #storage: Storage
   readonly #findings: Findings
   /** References to blocks of the metadata, and of the data. */
-  #used = new Uint32Array(0)
-  #mapped = new Uint32Array(0)
+  #used = new Counts(0)
+  #mapped = new Counts(0)
   /** Mapped blocks beneath a node. */
   readonly #counted = new Map<number, number>()
+  readonly #leaks = { data: new Map<number, number>(), metadata: new Map<number, number>() }
+  readonly #leakTexts: string[] = []
+  #sound = true
 
   constructor(pool: PoolParts, storage: Storage, findings: Findings) {
     this.#pool = pool
@@ -65,8 +81,8 @@ class PoolCheck {
     ) {
       throw lvmError('IMG_CORRUPT', 'it counts more blocks than it has')
     }
-    this.#used = new Uint32Array(superblock.metadata.blocks)
-    this.#mapped = new Uint32Array(superblock.data.blocks)
+    this.#used = new Counts(superblock.metadata.blocks)
+    this.#mapped = new Counts(superblock.data.blocks)
     this.#use(0)
     const details = new Map<number, number>()
     await this.#walk(superblock.details, 24, (key, value) => {
@@ -78,9 +94,31 @@ class PoolCheck {
     await this.#walkMap(superblock.data, dataMap, true)
     const metadataMap = await SpaceMap.ofMetadata(this.#storage, superblock.metadata)
     await this.#walkMap(superblock.metadata, metadataMap, false)
-    await this.#compare('data', dataMap, this.#mapped)
-    // What the copy that is held refers to is not followed.
-    if (superblock.heldRoot === 0) await this.#compare('metadata', metadataMap, this.#used)
+    // What the copy that is held refers to is not followed: it may well use what seems to be leaked.
+    const held = superblock.heldRoot !== 0
+    await this.#compare('data', dataMap, this.#mapped, held)
+    if (!held) await this.#compare('metadata', metadataMap, this.#used, false)
+  }
+
+  /** Tells what is leaked. It is repaired where nothing else is wrong, and only then. */
+  async tellLeaks(repair: LeakRepair | undefined): Promise<void> {
+    if (this.#leakTexts.length === 0) return
+    let fixed = false
+    if (repair !== undefined && this.#sound) {
+      try {
+        await repair(this.#leaks)
+        fixed = true
+      } catch (error) {
+        if (!ImageError.is(error)) throw error
+        this.#findings.add('error', `thin pool ${this.#pool.name} cannot be repaired: ${error.message}`)
+      }
+    }
+    const { chunk } = this.#pool
+    const data = this.#leaks.data.size
+    this.#leakTexts.forEach((text, at) => {
+      this.#findings.add('leak', text, { length: at < data ? chunk : 4096, ...(fixed && { fixed }) })
+    })
+    this.#leakTexts.length = 0
   }
 
   async #devices(root: number, details: ReadonlyMap<number, number>): Promise<void> {
@@ -119,8 +157,8 @@ class PoolCheck {
       }
       count++
       const data = Math.floor(valueBlock(value) / timeRange)
-      if (data < this.#mapped.length) this.#mapped[data] = (this.#mapped[data] as number) + 1
-      else this.#bad(`block ${data} of the data is mapped, and lies outside`)
+      if (this.#mapped.add(data) === undefined)
+        this.#bad(`block ${data} of the data is mapped, and lies outside`)
     }
     this.#counted.set(block, count)
     return count
@@ -153,27 +191,29 @@ class PoolCheck {
     })
   }
 
-  async #compare(what: string, map: SpaceMap, used: Uint32Array): Promise<void> {
-    const { name, chunk } = this.#pool
-    const size = what === 'data' ? chunk : 4096
+  /** @param held more may be used than was found */
+  async #compare(what: 'data' | 'metadata', map: SpaceMap, used: Counts, held: boolean): Promise<void> {
     for (let number = 0; number * perBitmap < map.blocks; number++) {
       await map.loadBitmap(number)
       const end = Math.min(map.blocks, (number + 1) * perBitmap)
       for (let block = number * perBitmap; block < end; block++) {
         const said = map.get(block)
-        const real = used[block] as number
+        const real = used.get(block)
         if (said === real) continue
-        const text = `thin pool ${name}: ${what} block ${block} is used ${real} times, and counted ${said}`
-        this.#findings.add(said > real ? 'leak' : 'corruption', text, { length: size })
+        const text = `${what} block ${block} is used ${real} times, and counted ${said}`
+        if (said < real) this.#bad(text)
+        else if (!held) {
+          this.#leaks[what].set(block, real)
+          this.#leakTexts.push(`thin pool ${this.#pool.name}: ${text}`)
+        }
       }
     }
   }
 
   /** Counts a use. True where it was used before. */
   #use(block: number): boolean {
-    const before = this.#used[block]
+    const before = this.#used.add(block)
     if (before === undefined) throw lvmError('IMG_CORRUPT', `metadata block ${block} lies outside`)
-    this.#used[block] = before + 1
     return before > 0
   }
 
@@ -182,6 +222,7 @@ class PoolCheck {
   }
 
   #bad(what: string): void {
+    this.#sound = false
     this.#findings.add('corruption', `thin pool ${this.#pool.name}: ${what}`)
   }
 }

@@ -6,12 +6,13 @@ import { Findings } from './findings.js'
 import type { GroupSession } from './group-session.js'
 import { LogicalVolumes } from './logical-volumes.js'
 import { physicalVolumes } from './open-volume.js'
+import type { PoolLeaks } from './repair-thin.js'
 import { snapshotLinks } from './snapshot-links.js'
 import { isInvalid, openStore, readTables } from './snapshot-store.js'
 
 /**
  * Checks a volume group: the copies of its metadata, its segments, the stores of its snapshots, and the metadata of its thin
- * pools. Repair is for the copies of the metadata.
+ * pools. Repair is for the copies of the metadata, and for what pools have leaked.
  */
 export async function checkGroup(session: GroupSession, options: CheckOptions): Promise<CheckResult> {
   const findings = new Findings(options)
@@ -23,7 +24,8 @@ export async function checkGroup(session: GroupSession, options: CheckOptions): 
     options.signal?.throwIfAborted()
     if (segments[0]?.type !== 'thin-pool') continue
     await attempt(findings, `thin pool ${name}`, async () => {
-      await checkThinPool(await volumes.poolParts(name), findings)
+      const repair = options.repair && ((leaks: PoolLeaks) => repairPool(session, name, leaks, options))
+      await checkThinPool(await volumes.poolParts(name), findings, repair)
     })
   }
   for (const { store, chunk } of snapshotLinks(group).values()) {
@@ -38,6 +40,16 @@ export async function checkGroup(session: GroupSession, options: CheckOptions): 
     })
   }
   return findings.result()
+}
+
+async function repairPool(
+  session: GroupSession,
+  name: string,
+  leaks: PoolLeaks,
+  options: CheckOptions,
+): Promise<void> {
+  const { repairLeaks } = await import('./repair-thin.js')
+  await repairLeaks(session, name, leaks, options)
 }
 
 /** What cannot be looked at is told as that, or as damage where it is. */

@@ -168,6 +168,7 @@ async function driverOf(
     ),
     volumes: flushedFirst(store, async (options) => volume?.flush(options)),
     async check(options) {
+      if (options.repair !== undefined) await volume?.flush(options)
       const { checkGroup } = await import('./check.js')
       const result = await checkGroup(session, options)
       if (options.repair !== undefined) volume?.forget()

@@ -55,10 +55,16 @@ export async function readThinSuperblock(storage: Storage, name: string): Promis
   }
 }
 
+/** What a superblock counts; absent: as before. */
+export interface PoolCounts {
+  readonly time?: number
+  readonly transaction?: number
+}
+
 /** A superblock with other roots. */
 export function changedSuperblock(
   { bytes }: ThinSuperblock,
-  roots: Pick<ThinSuperblock, 'data' | 'metadata' | 'mappings' | 'details'>,
+  roots: Pick<ThinSuperblock, 'data' | 'metadata' | 'mappings' | 'details'> & PoolCounts,
 ): Uint8Array {
   const next = bytes.slice()
   const view = viewOf(next)
@@ -66,5 +72,7 @@ export function changedSuperblock(
   writeSpaceMapRoot(view, 192, roots.metadata)
   writeU64LE(view, 320, roots.mappings)
   writeU64LE(view, 328, roots.details)
+  if (roots.time !== undefined) view.setUint32(44, roots.time, true)
+  if (roots.transaction !== undefined) writeU64LE(view, 48, roots.transaction)
   return sealBlock(next, 0, blockKind.thinSuperblock)
 }

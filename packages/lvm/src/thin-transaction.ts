@@ -1,23 +1,27 @@
 import { type Storage, viewOf, writeU64LE } from '@img/core'
 import { blockValue, sealBlock, valueBlock } from './btree-node.js'
-import { type BlockRoom, updateTree } from './btree-update.js'
+import { type BlockRoom, type TreeChanges, updateTree } from './btree-update.js'
 import { lvmError } from './errors.js'
 import { BLOCK, blockKind } from './metadata-block.js'
 import { encodeEntry, perBitmap, SpaceMap, type SpaceMapRoot } from './space-map.js'
 import { timeRange } from './thin.js'
-import { changedSuperblock, type ThinSuperblock } from './thin-superblock.js'
+import { changedSuperblock, type PoolCounts, type ThinSuperblock } from './thin-superblock.js'
 
-/** What is to change in one thin device. */
-export interface DeviceChange {
-  readonly device: number
+/** What is to change in the mappings of one thin device. */
+export interface Mappings {
   /** Root of its mappings. */
   readonly root: number
-  /** What is known of it, 24 bytes. */
-  readonly details: Uint8Array
   /** Data block by block of the device; undefined: mapped no more. */
   readonly mapped: ReadonlyMap<number, number | undefined>
   /** What was mapped before, for those of them that were. */
   readonly before: ReadonlyMap<number, number>
+}
+
+/** What is to change in one thin device. */
+export interface DeviceChange extends Mappings {
+  readonly device: number
+  /** What is known of it, 24 bytes. */
+  readonly details: Uint8Array
 }
 
 /** New metadata of a pool: blocks to be written, and then the superblock that makes them the metadata. */
@@ -72,9 +76,114 @@ class Room implements BlockRoom {
 }
 
 /**
- * Works out the metadata of a pool after changes of one device. Nothing that is in use is written over; the data map has
- * to have the new blocks counted already, and is changed further.
- * Source: Linux drivers/md/dm-thin-metadata.c (dm_thin_insert_block, __commit_transaction), dm-space-map-metadata.c.
+ * New metadata of a pool. Nothing that is in use is written over: each tree may be changed once.
+ * Source: Linux drivers/md/dm-thin-metadata.c (__commit_transaction), dm-space-map-metadata.c.
+ */
+export class PoolChange {
+  readonly storage: Storage
+  readonly superblock: ThinSuperblock
+  /** Counts of the data; those of the metadata follow from what is changed. */
+  readonly data: SpaceMap
+  readonly metadata: SpaceMap
+  readonly #room: Room
+  #mappings: number
+  #details: number
+
+  private constructor(storage: Storage, superblock: ThinSuperblock, data: SpaceMap, metadata: SpaceMap) {
+    this.storage = storage
+    this.superblock = superblock
+    this.data = data
+    this.metadata = metadata
+    this.#room = new Room(metadata, storage.label)
+    this.#mappings = superblock.mappings
+    this.#details = superblock.details
+  }
+
+  /** @param data counts of the data, changed already where blocks were taken */
+  static async open(storage: Storage, superblock: ThinSuperblock, data: SpaceMap): Promise<PoolChange> {
+    const metadata = await SpaceMap.ofMetadata(storage, superblock.metadata)
+    for (const number of metadata.index.keys()) await metadata.loadBitmap(number)
+    return new PoolChange(storage, superblock, data, metadata)
+  }
+
+  /** One reference more to a tree of mappings. */
+  share(root: number): void {
+    this.#room.share(root)
+  }
+
+  /** One reference less to a node. True where others refer to it still. */
+  release(block: number): boolean {
+    return this.#room.release(block)
+  }
+
+  /** Changes the mappings of a device. @returns their new root; the device has to be given it */
+  async changeMappings({ root, mapped, before }: Mappings): Promise<number> {
+    const { storage, superblock, data } = this
+    const shared: number[] = []
+    const values = new Map(
+      [...mapped].map(([key, block]) => [
+        key,
+        block === undefined ? undefined : blockValue(block * timeRange + superblock.time),
+      ]),
+    )
+    const shareValue = (value: Uint8Array): void => {
+      shared.push(Math.floor(valueBlock(value) / timeRange))
+    }
+    const changed = await updateTree({ storage, room: this.#room, valueBytes: 8, root, shareValue }, values)
+    for (const [blocks, more] of [
+      [shared, 1],
+      [before.values(), -1],
+    ] as const) {
+      for (const block of blocks) {
+        await data.load(block)
+        data.add(block, more)
+      }
+    }
+    return changed
+  }
+
+  /** Gives devices other roots of mappings, or takes them away. */
+  async changeDevices(roots: ReadonlyMap<number, number | undefined>): Promise<void> {
+    const room = this.#room
+    this.#mappings = await updateTree(
+      {
+        storage: this.storage,
+        room,
+        valueBytes: 8,
+        root: this.#mappings,
+        // What is shared here are whole trees of mappings.
+        shareValue: (value) => room.share(valueBlock(value)),
+      },
+      new Map(
+        [...roots].map(([device, root]) => [device, root === undefined ? undefined : blockValue(root)]),
+      ),
+    )
+  }
+
+  /** Changes what is known of devices, 24 bytes each. */
+  async changeDetails(details: TreeChanges): Promise<void> {
+    const { storage } = this
+    this.#details = await updateTree(
+      { storage, room: this.#room, root: this.#details, valueBytes: 24 },
+      details,
+    )
+  }
+
+  /** The blocks to be written. @throws {ImageError} IMG_NO_SPACE, IMG_CORRUPT. */
+  async finish(counts: PoolCounts = {}): Promise<Transaction> {
+    const { storage, superblock } = this
+    const room = this.#room
+    const data = await storeDataMap(storage, this.data, superblock.data, room)
+    const metadata = await storeMetadataMap(storage, this.metadata, superblock.metadata, room)
+    const roots = { data, metadata, mappings: this.#mappings, details: this.#details }
+    return { blocks: room.written, superblock: changedSuperblock(superblock, { ...roots, ...counts }) }
+  }
+}
+
+/**
+ * Works out the metadata of a pool after changes of one device. The data map has to have the new blocks counted already, and
+ * is changed further.
+ * Source: Linux drivers/md/dm-thin-metadata.c (dm_thin_insert_block).
  * @throws {ImageError} IMG_NO_SPACE, IMG_CORRUPT.
  */
 export async function transact(
@@ -83,48 +192,11 @@ export async function transact(
   data: SpaceMap,
   change: DeviceChange,
 ): Promise<Transaction> {
-  const metadata = await SpaceMap.ofMetadata(storage, superblock.metadata)
-  for (const number of metadata.index.keys()) await metadata.loadBitmap(number)
-  const room = new Room(metadata, storage.label)
-  const tree = { storage, room, valueBytes: 8 }
-  const shared: number[] = []
-  const mapped = new Map(
-    [...change.mapped].map(([key, block]) => [
-      key,
-      block === undefined ? undefined : blockValue(block * timeRange + superblock.time),
-    ]),
-  )
-  // Which device it is stands above: what is shared there are whole trees of mappings.
-  const top = {
-    ...tree,
-    root: superblock.mappings,
-    shareValue: (value: Uint8Array) => room.share(valueBlock(value)),
-  }
-  const probe = await updateTree(
-    {
-      ...tree,
-      root: change.root,
-      shareValue: (value) => shared.push(Math.floor(valueBlock(value) / timeRange)),
-    },
-    mapped,
-  )
-  const mappings = await updateTree(top, new Map([[change.device, blockValue(probe)]]))
-  for (const block of shared) {
-    await data.load(block)
-    data.add(block, 1)
-  }
-  for (const block of change.before.values()) {
-    await data.load(block)
-    data.add(block, -1)
-  }
-  const details = await updateTree(
-    { ...tree, root: superblock.details, valueBytes: 24 },
-    new Map([[change.device, change.details]]),
-  )
-  const dataRoot = await storeDataMap(storage, data, superblock.data, room)
-  const metadataRoot = await storeMetadataMap(storage, metadata, superblock.metadata, room)
-  const roots = { data: dataRoot, metadata: metadataRoot, mappings, details }
-  return { blocks: room.written, superblock: changedSuperblock(superblock, roots) }
+  const pool = await PoolChange.open(storage, superblock, data)
+  const root = await pool.changeMappings(change)
+  await pool.changeDevices(new Map([[change.device, root]]))
+  await pool.changeDetails(new Map([[change.device, change.details]]))
+  return pool.finish()
 }
 
 function countChanges(map: SpaceMap): Map<number, Uint8Array | undefined> {
