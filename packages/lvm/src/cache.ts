@@ -4,6 +4,7 @@ import { sealBlock } from './btree-node.js'
 import { lvmError } from './errors.js'
 import { SECTOR } from './limits.js'
 import { BLOCK, blockKind, readBlock } from './metadata-block.js'
+import { nextKey } from './search.js'
 import { type Volume, volumeStorage } from './volume.js'
 import type { Disks, Marks } from './write-target.js'
 
@@ -45,8 +46,7 @@ export function cacheVolume(
     if (cached !== undefined) {
       return data.lookup(cached * chunk + inside, Math.min(maxLength, chunk - inside))
     }
-    let end = (block + 1) * chunk
-    while (end < offset + maxLength && !blocks.has(end / chunk)) end += chunk
+    const end = nextKey(blocks, block + 1, Math.ceil((offset + maxLength) / chunk)) * chunk
     return origin.lookup(offset, Math.min(maxLength, end - offset))
   }
   const load = (): Promise<void> => {

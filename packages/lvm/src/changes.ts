@@ -57,19 +57,33 @@ async function snapshotChanges(
   const origin = (a ?? b)?.origin
   if (origin === undefined || (a?.origin ?? from) !== origin || (b?.origin ?? name) !== origin)
     return undefined
-  const ranges: ChangedRange[] = []
+  const lists: Float64Array[] = []
+  const units: number[] = []
   for (const link of [a, b]) {
     if (link === undefined) continue
     if (link.merging) return undefined
     const { store, chunk } = link
-    const tables = await readTables(
-      store,
-      await openStore(store, await volumes.openHidden(store), chunk),
-      chunk,
-    )
-    for (const [old] of tables) ranges.push({ offset: old * chunk, length: chunk })
+    const room = await openStore(store, await volumes.openHidden(store), chunk)
+    lists.push((await readTables(store, room, chunk)).old)
+    units.push(chunk)
   }
-  return joined(ranges.sort((x, y) => x.offset - y.offset))
+  return joined(inOrder(lists, units))
+}
+
+/** Chunks of several lists, each ascending, by where they start. `units`: bytes of the chunks of each. */
+function* inOrder(lists: readonly Float64Array[], units: readonly number[]): Generator<ChangedRange> {
+  const at = lists.map(() => 0)
+  for (;;) {
+    let first: number | undefined
+    let offset = Number.POSITIVE_INFINITY
+    for (const [which, list] of lists.entries()) {
+      const start = (list[at[which] as number] ?? Number.POSITIVE_INFINITY) * (units[which] as number)
+      if (start < offset) [first, offset] = [which, start]
+    }
+    if (first === undefined) return
+    at[first] = (at[first] as number) + 1
+    yield { offset, length: units[first] as number }
+  }
 }
 
 async function thinChanges(
@@ -138,18 +152,25 @@ async function* entriesOf(storage: Parameters<typeof readNode>[0], leaves: reado
 /** The leaves of a tree, in order. Only the nodes above them are read. */
 async function leavesOf(storage: Parameters<typeof readNode>[0], root: number): Promise<number[]> {
   let level = [root]
-  const most = storage.size / 4096
   for (let depth = 0; depth < 16; depth++) {
     // All leaves are equally deep.
     if ((await readNode(storage, level[0] as number, 8)).leaf) return level
     const next: number[] = []
+    const seen = new Set<number>()
     for (const block of level) {
       const node = await readNode(storage, block, 8)
       if (node.leaf)
         throw lvmError('IMG_CORRUPT', `${storage.label}: leaf ${block} stands among nodes that are none`)
-      for (const value of node.values) next.push(valueBlock(value))
-      if (next.length > most)
-        throw lvmError('IMG_CORRUPT', `${storage.label}: the tree at block ${root} goes round`)
+      for (const value of node.values) {
+        const child = valueBlock(value)
+        if (seen.has(child))
+          throw lvmError(
+            'IMG_CORRUPT',
+            `${storage.label}: block ${child} is twice in the tree at block ${root}`,
+          )
+        seen.add(child)
+        next.push(child)
+      }
     }
     level = next
   }

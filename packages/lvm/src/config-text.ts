@@ -1,5 +1,5 @@
 import { lvmError } from './errors.js'
-import { MAX_TEXT_DEPTH, MAX_TEXT_ITEMS } from './limits.js'
+import { MAX_STRING, MAX_TEXT_DEPTH, MAX_TEXT_ITEMS, SECTION_ITEMS } from './limits.js'
 
 /** A value of the metadata text. Numbers beyond 2^53 - 1 do not occur in what lvm2 writes. */
 export type ConfigValue = string | number | readonly (string | number)[]
@@ -15,8 +15,11 @@ interface OpenSection {
   readonly sections: Map<string, OpenSection>
 }
 
-/** Blank space and comments, then one token: punctuation, a string, or a word (name or number). */
-const token = /(?:\s|#[^\n]*(?![^\n]))*(?:([{}=[\],])|"((?:[^"\\]|\\.)*)"|([^\s{}=[\],"#]+))/y
+/** Characters by their code. */
+const [newline, quote, hash, backslash] = [0x0a, 0x22, 0x23, 0x5c]
+const marks = '{}=[],'
+/** What ends a name or a number. */
+const wordEnd = /[\s{}=[\],"#]/g
 
 /**
  * Parses metadata text: sections in braces, `name = value`, lists in brackets, comments after `#`.
@@ -53,11 +56,12 @@ class Parser {
       const after = this.#next()
       if (after?.mark === '{') {
         if (open.length > MAX_TEXT_DEPTH) this.#fail('its sections are nested too deeply')
+        this.#items += SECTION_ITEMS
         const section: OpenSection = { values: new Map(), sections: new Map() }
         here.sections.set(next.word, section)
         open.push(section)
       } else if (after?.mark === '=') here.values.set(next.word, this.#value())
-      else this.#fail(`neither a value nor a section follows ${JSON.stringify(next.word)}`)
+      else this.#fail(`neither a value nor a section follows ${JSON.stringify(next.word.slice(0, 64))}`)
     }
     if (open.length > 1) this.#fail('it ends inside a section')
     return root
@@ -83,19 +87,47 @@ class Parser {
     return this.#fail('a value was expected')
   }
 
+  /** Blank space and comments, then one token: punctuation, a string, or a word (name or number). */
   #next(): Token | undefined {
-    token.lastIndex = this.#at
-    const match = token.exec(this.#text)
-    if (match === null) {
-      if (/^(?:\s|#[^\n]*(?![^\n]))*$/.test(this.#text.slice(this.#at))) return undefined
-      this.#fail('it cannot be read')
+    const text = this.#text
+    let at = this.#at
+    for (; at < text.length; at++) {
+      const code = text.charCodeAt(at)
+      if (code === hash) {
+        const end = text.indexOf('\n', at)
+        at = end < 0 ? text.length : end
+      } else if (code !== 0x20 && (code < 0x09 || code > 0x0d)) break
     }
-    this.#at = token.lastIndex
-    return { mark: match[1], string: match[2], word: match[3] }
+    this.#at = at
+    const first = text[at]
+    if (first === undefined) return undefined
+    if (marks.includes(first)) {
+      this.#at++
+      return { mark: first, string: undefined, word: undefined }
+    }
+    if (text.charCodeAt(at) === quote) return { mark: undefined, string: this.#string(), word: undefined }
+    wordEnd.lastIndex = at + 1
+    this.#at = wordEnd.exec(text)?.index ?? text.length
+    return { mark: undefined, string: undefined, word: text.slice(at, this.#at) }
+  }
+
+  /** What stands between quotes, as it is written. */
+  #string(): string {
+    const start = this.#at + 1
+    for (let at = start; at < this.#text.length && at - start <= MAX_STRING; at++) {
+      const code = this.#text.charCodeAt(at)
+      if (code === backslash) at++
+      else if (code === quote) {
+        this.#at = at + 1
+        return this.#text.slice(start, at)
+      }
+    }
+    return this.#fail('a text without an end')
   }
 
   #fail(what: string): never {
-    const line = this.#text.slice(0, this.#at).split('\n').length
+    let line = 1
+    for (let at = 0; at < this.#at; at++) if (this.#text.charCodeAt(at) === newline) line++
     throw lvmError('IMG_CORRUPT', `metadata text, line ${line}: ${what}`, this.#source)
   }
 }

@@ -5,16 +5,22 @@ export const SECTOR = 512
 export const LABEL_SECTORS = 4
 
 /** Areas that a physical volume's header lists at most; lvm2 writes two. */
-export const MAX_AREAS = 16
+export const MAX_AREAS = 4
 
-/** Bytes of metadata text at most. lvm2 keeps areas far below this. */
-export const MAX_TEXT_BYTES: number = 64 * 1024 * 1024
+/** Bytes of metadata text at most: some ten thousand volumes. */
+export const MAX_TEXT_BYTES: number = 32 * 1024 * 1024
 
 /** Sections within sections in metadata text; lvm2 writes five. */
 export const MAX_TEXT_DEPTH = 16
 
-/** Values and sections in metadata text at most. */
-export const MAX_TEXT_ITEMS = 2_000_000
+/** Values in metadata text at most; a section counts as several. */
+export const MAX_TEXT_ITEMS = 600_000
+
+/** Values that take as much memory as an empty section. */
+export const SECTION_ITEMS = 4
+
+/** Characters of a text between quotes at most: the longest is the command that lvm2 recorded. */
+export const MAX_STRING = 1_048_576
 
 /** Volumes stacked on volumes at most (a thin volume over a pool over raid over linear ones is four). */
 export const MAX_STACK = 16

@@ -8,6 +8,8 @@ import type { Disks, Marks } from './write-target.js'
 /** Source: Linux drivers/md/dm-log.c (MIRROR_MAGIC, LOG_OFFSET). */
 const magic = 0x4d695272
 const bitsAt = 1024
+/** Bytes of a log at most that is kept in memory: enough for 2^26 regions. */
+const mostLogBytes = 8 * 1024 * 1024
 
 /**
  * Marks the regions of a mirror that are being written in its log: the bits of regions whose copies are alike are taken away.
@@ -58,8 +60,8 @@ export class MirrorMarks implements RegionMarks, Marks {
 
   async #load(log: Volume): Promise<Uint8Array> {
     const size = alignUp(bitsAt + Math.ceil(this.#regions / 8), SECTOR)
-    const bytes = new Uint8Array(size)
-    if (log.size >= size) await readVolume(log, 0, bytes)
+    const bytes = new Uint8Array(size <= Math.min(log.size, mostLogBytes) ? size : SECTOR)
+    if (bytes.length === size) await readVolume(log, 0, bytes)
     const view = viewOf(bytes)
     if (view.getUint32(0, true) !== magic || readU64LE(view, 8) !== this.#regions) {
       throw lvmError(

@@ -9,6 +9,8 @@ import type { Disks, Marks } from './write-target.js'
 const bitmapOffset = 4096
 const bitsOffset = 256
 const bitmapMagic = 0x6d746962
+/** Bytes of a bitmap at most; lvm2 makes 2^21 bits. */
+const mostBitmapBytes = 8 * 1024 * 1024
 
 /** Where the superblock has the sectors that are in sync. Source: dm-raid.c, struct dm_raid_superblock. */
 const resyncOffset = 40
@@ -138,7 +140,7 @@ async function readBitmap(volume: Volume, events: number): Promise<Bitmap | unde
   if (chunk < SECTOR || !Number.isInteger(Math.log2(chunk))) return undefined
   const bits = Math.ceil((readU64LE(view, 40) * SECTOR) / chunk)
   const size = alignUp(bitsOffset + Math.ceil(bits / 8), SECTOR)
-  if (bitmapOffset + size > volume.size) return undefined
+  if (size > mostBitmapBytes || bitmapOffset + size > volume.size) return undefined
   const bytes = new Uint8Array(size)
   await readVolume(volume, bitmapOffset, bytes)
   return { chunk, bytes }

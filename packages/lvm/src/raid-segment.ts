@@ -50,7 +50,14 @@ export async function raidSegment({ name, segment, extentSize, build, disks }: R
   if (type === 'raid1') return mirrorVolume(name, usable, size, marks)
   const chunk = chunkOf(read, name)
   if (type === 'raid10' || type === 'raid10_near') {
-    return raid10Volume(name, usable, chunk, read.optionalNumber('data_copies') ?? 2, size, marks)
+    const copies = read.optionalNumber('data_copies') ?? 2
+    if (copies < 1 || copies > images.length) {
+      throw lvmError(
+        'IMG_CORRUPT',
+        `metadata: ${name} cannot have ${copies} copies on ${images.length} images`,
+      )
+    }
+    return raid10Volume(name, usable, chunk, copies, size, marks)
   }
   const layout = raidLayouts[type]
   if (layout === undefined) {

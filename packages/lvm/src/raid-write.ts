@@ -64,6 +64,9 @@ export function parityWriter(set: ParitySet, marks: RegionMarks): Volume['write'
   }
 }
 
+/** Bytes of each chunk that are in memory at once. */
+const mostRows = 1024 * 1024
+
 /** Writes a part of one stripe. `inside`: bytes of data before it in the stripe. */
 async function writeStripe(
   set: ParitySet,
@@ -72,13 +75,29 @@ async function writeStripe(
   bytes: Uint8Array,
   options?: IoOptions,
 ): Promise<void> {
-  const { layout, images, chunk } = set
-  const devices = images.length
+  const { chunk } = set
   const end = inside + bytes.length
   const oneChunk = Math.floor(inside / chunk) === Math.floor((end - 1) / chunk)
   // The rows of the chunks that are touched.
-  const from = oneChunk ? inside % chunk : 0
-  const to = oneChunk ? from + bytes.length : chunk
+  const first = oneChunk ? inside % chunk : 0
+  const last = oneChunk ? first + bytes.length : chunk
+  for (let from = first; from < last; from += mostRows) {
+    await writeRows(set, stripe, inside, bytes, [from, Math.min(last, from + mostRows)], options)
+  }
+}
+
+/** Writes what lies in some rows of a stripe: bytes `from` to `to` of each chunk. */
+async function writeRows(
+  set: ParitySet,
+  stripe: number,
+  inside: number,
+  bytes: Uint8Array,
+  [from, to]: readonly [number, number],
+  options?: IoOptions,
+): Promise<void> {
+  const { layout, images, chunk } = set
+  const devices = images.length
+  const end = inside + bytes.length
   const at = stripe * chunk + from
   const parity = new Uint8Array(to - from)
   const second = new Uint8Array(layout.parities === 2 ? to - from : 0)
@@ -89,8 +108,8 @@ async function writeStripe(
     const { data } = places
     const image = images[data] as Volume
     // What of this chunk is written, in bytes of the chunk.
-    const start = Math.max(0, Math.min(chunk, inside - index * chunk))
-    const stop = Math.max(0, Math.min(chunk, end - index * chunk))
+    const start = Math.max(from, Math.min(to, inside - index * chunk))
+    const stop = Math.max(from, Math.min(to, end - index * chunk))
     const rows = new Uint8Array(to - from)
     if (start > from || stop < to) await readVolume(image, at, rows)
     if (start < stop) {

@@ -31,8 +31,7 @@ export function referencesOf(values: ReadonlyMap<string, unknown>): string[] {
   const names: string[] = []
   for (const [field, value] of values) {
     if (!references.has(field)) continue
-    if (typeof value === 'string') names.push(value)
-    else if (Array.isArray(value)) names.push(...value.filter((item) => typeof item === 'string'))
+    for (const item of Array.isArray(value) ? value : [value]) if (typeof item === 'string') names.push(item)
   }
   return names
 }

@@ -17,11 +17,21 @@ export interface FoundPv {
   readonly label: PvLabel
 }
 
-/** Metadata read from one area. */
-interface Candidate {
+/** Metadata as a text, and what it says. */
+interface Parsed {
+  readonly text: string
   readonly group: VolumeGroup
   readonly root: ConfigSection
+}
+
+/** Metadata read from one area. */
+interface Candidate {
+  readonly uuid: string
+  readonly name: string
+  readonly sequence: number
   readonly from: FoundPv
+  /** Undefined where newer metadata of the group was found. */
+  parsed: Parsed | undefined
 }
 
 /** The metadata of all disks together. */
@@ -69,8 +79,8 @@ export async function readGroup(
       try {
         const text = await readMetadataText(from.storage, area, options)
         if (text === undefined) continue
-        const root = parseConfig(text, from.disk)
-        candidates.push({ group: volumeGroupOf(root, from.disk), root, from })
+        const known = candidates.find(({ parsed }) => parsed?.text === text)?.parsed
+        add(candidates, known ?? parse(text, from.disk), from)
       } catch (error) {
         if (!ImageError.is(error)) throw error
         faults.push(error)
@@ -79,27 +89,43 @@ export async function readGroup(
   }
   const wanted = choose(candidates, name)
   const best = newest(wanted)
-  const group = best?.group
+  const group = best?.parsed?.group
   if (group !== undefined) {
     for (const { message } of faults) warn(`${message}; another copy is used`)
-    const old = wanted.filter(({ group: { sequence } }) => sequence < group.sequence)
+    const old = wanted.filter(({ sequence }) => sequence < group.sequence)
     for (const disk of new Set(old.map(({ from }) => from.disk))) {
       warn(`${disk}: its metadata is older than that of another disk, which is used (${group.sequence})`)
     }
   }
-  return { group, root: best?.root, faults }
+  return { group, root: best?.parsed?.root, faults }
+}
+
+function parse(text: string, source: string): Parsed {
+  const root = parseConfig(text, source)
+  return { text, group: volumeGroupOf(root, source), root }
+}
+
+/** Of each group, only the newest metadata is kept in memory; the same text in several areas is one. */
+function add(candidates: Candidate[], parsed: Parsed, from: FoundPv): void {
+  const { uuid, name, sequence } = parsed.group
+  const same = candidates.filter((each) => each.uuid === uuid)
+  const old = same.some((each) => each.sequence > sequence)
+  candidates.push({ uuid, name, sequence, from, parsed: old ? undefined : parsed })
+  for (const each of same) if (each.sequence < sequence) each.parsed = undefined
 }
 
 function newest(candidates: readonly Candidate[]): Candidate | undefined {
   let best: Candidate | undefined
   for (const each of candidates) {
-    if (best === undefined || each.group.sequence > best.group.sequence) best = each
+    if (best === undefined || each.sequence > best.sequence) best = each
   }
   return best
 }
 
+/** The metadata of one group. Its name is what the newest says: it may have had another before. */
 function choose(candidates: readonly Candidate[], name: string | undefined): readonly Candidate[] {
-  const groups = new Map(candidates.map(({ group }) => [group.uuid, group.name]))
+  const current = candidates.filter(({ parsed }) => parsed !== undefined)
+  const groups = new Map(current.map(({ uuid, name: each }) => [uuid, each]))
   if (name === undefined) {
     if (groups.size <= 1) return candidates
     throw lvmError(
@@ -110,15 +136,13 @@ function choose(candidates: readonly Candidate[], name: string | undefined): rea
       'name the volume with its group, as in lv=GROUP/VOLUME',
     )
   }
-  const wanted = candidates.filter(({ group }) => group.name === name)
+  const wanted = [...groups].filter(([, each]) => each === name).map(([uuid]) => uuid)
   if (wanted.length === 0 && candidates.length > 0) {
     throw lvmError(
       'IMG_NOT_FOUND',
       `there is no volume group ${name}; found: ${[...groups.values()].join(', ')}`,
     )
   }
-  if (new Set(wanted.map(({ group }) => group.uuid)).size > 1) {
-    throw lvmError('IMG_CORRUPT', `two volume groups are called ${name}`)
-  }
-  return wanted
+  if (wanted.length > 1) throw lvmError('IMG_CORRUPT', `two volume groups are called ${name}`)
+  return candidates.filter(({ uuid }) => uuid === wanted[0])
 }

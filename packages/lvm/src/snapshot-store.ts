@@ -1,5 +1,6 @@
 import { readU64LE, type Storage, viewOf } from '@img/core'
 import { lvmError } from './errors.js'
+import { ExceptionList, type Exceptions } from './exceptions.js'
 import { SECTOR } from './limits.js'
 import { firstNotBelow } from './search.js'
 import { readVolume, type Volume, volumeStorage } from './volume.js'
@@ -8,11 +9,8 @@ const magic = 0x70416e53
 /** Bytes of an entry of a table. */
 export const exceptionBytes = 16
 
-/** Where chunks of a snapshot were copied to: old chunk numbers, ascending, and new ones. */
-interface Exceptions {
-  readonly old: Float64Array
-  readonly copies: Float64Array
-}
+/** Bytes of a chunk at most. lvm2 makes up to 512 KiB. */
+const mostChunkBytes = 16 * 1024 * 1024
 
 /**
  * A snapshot: what was copied to its store, and the origin for the rest.
@@ -52,9 +50,7 @@ export function snapshotVolume(name: string, origin: Volume, store: Volume, chun
 }
 
 async function readExceptions(name: string, volume: Volume, chunk: number): Promise<Exceptions> {
-  const pairs = await readTables(name, await openStore(name, volume, chunk), chunk)
-  const old = Float64Array.from(pairs, ([from]) => from)
-  return { old, copies: Float64Array.from(pairs, ([, copy]) => copy) }
+  return readTables(name, await openStore(name, volume, chunk), chunk)
 }
 
 /** The store of a snapshot, with its header checked. @throws {ImageError} IMG_CORRUPT, IMG_UNSUPPORTED. */
@@ -94,6 +90,12 @@ async function checkHeader(name: string, store: Storage, chunk: number): Promise
       `the store of snapshot ${name} is of version ${view.getUint32(8, true)}`,
     )
   }
+  if (chunk < SECTOR || !Number.isInteger(Math.log2(chunk))) {
+    throw lvmError('IMG_CORRUPT', `snapshot ${name}: chunks of ${chunk} bytes are not possible`)
+  }
+  if (chunk > mostChunkBytes) {
+    throw lvmError('IMG_UNSUPPORTED', `snapshot ${name} has chunks of ${chunk} bytes, more than are read`)
+  }
   const recorded = view.getUint32(12, true) * SECTOR
   if (recorded !== chunk) {
     throw lvmError(
@@ -107,10 +109,10 @@ async function checkHeader(name: string, store: Storage, chunk: number): Promise
  * All entries, by old chunk. A chunk of the table is followed by as many chunks of data as it has entries. The first empty entry
  * ends it.
  */
-export async function readTables(name: string, store: Storage, chunk: number): Promise<[number, number][]> {
+export async function readTables(name: string, store: Storage, chunk: number): Promise<Exceptions> {
   const perTable = chunk / exceptionBytes
   const chunks = Math.floor(store.size / chunk)
-  const pairs: [number, number][] = []
+  const list = new ExceptionList(name)
   const table = new Uint8Array(chunk)
   const view = viewOf(table)
   for (let at = 1; at < chunks; at += perTable + 1) {
@@ -118,25 +120,15 @@ export async function readTables(name: string, store: Storage, chunk: number): P
     for (let entry = 0; entry < perTable; entry++) {
       const old = readU64LE(view, entry * exceptionBytes)
       const copy = readU64LE(view, entry * exceptionBytes + 8)
-      if (copy === 0) return sorted(name, pairs)
+      if (copy === 0) return list.sorted()
       if (copy >= chunks) {
         throw lvmError(
           'IMG_CORRUPT',
           `snapshot ${name}: chunk ${old} is said to be at ${copy}, past the end of its store`,
         )
       }
-      pairs.push([old, copy])
+      list.add(old, copy)
     }
   }
-  return sorted(name, pairs)
-}
-
-function sorted(name: string, pairs: [number, number][]): [number, number][] {
-  pairs.sort(([a], [b]) => a - b)
-  for (let i = 1; i < pairs.length; i++) {
-    const [old] = pairs[i] as [number, number]
-    if (old === pairs[i - 1]?.[0])
-      throw lvmError('IMG_CORRUPT', `snapshot ${name}: chunk ${old} was copied twice`)
-  }
-  return pairs
+  return list.sorted()
 }

@@ -1,6 +1,8 @@
 import { type Allocation, type IoOptions, type Storage, viewOf, writeU64LE } from '@img/core'
 import { lvmError } from './errors.js'
+import type { Exceptions } from './exceptions.js'
 import { SECTOR } from './limits.js'
+import { nextKey } from './search.js'
 import { exceptionBytes, openStore, readTables } from './snapshot-store.js'
 import { readVolume, type Volume, volumeView } from './volume.js'
 import type { Target } from './write-target.js'
@@ -14,20 +16,25 @@ export class WritableStore {
   readonly chunk: number
   readonly volume: Volume
   /** Copies by old chunk. */
-  readonly #copies: Map<number, number>
+  readonly #copies = new Map<number, number>()
   /** Entries not yet on the disk. */
   readonly #pending: [old: number, copy: number][] = []
   /** Entries on the disk. */
   #stored: number
   #next: number
 
-  private constructor(name: string, volume: Volume, chunk: number, pairs: readonly [number, number][]) {
+  private constructor(name: string, volume: Volume, chunk: number, { old, copies }: Exceptions) {
     this.name = name
     this.volume = volume
     this.chunk = chunk
-    this.#copies = new Map(pairs)
-    this.#stored = pairs.length
-    this.#next = this.#data(pairs.reduce((next, [, copy]) => Math.max(next, copy + 1), 2))
+    this.#stored = old.length
+    let next = 2
+    for (let at = 0; at < old.length; at++) {
+      const copy = copies[at] as number
+      this.#copies.set(old[at] as number, copy)
+      next = Math.max(next, copy + 1)
+    }
+    this.#next = this.#data(next)
   }
 
   /** @throws {ImageError} as reading the snapshot. */
@@ -39,6 +46,11 @@ export class WritableStore {
   /** Where a chunk was copied to. */
   get(old: number): number | undefined {
     return this.#copies.get(old)
+  }
+
+  /** The first chunk of a range that was copied; `end` where there is none. */
+  nextCopied(from: number, end: number): number {
+    return nextKey(this.#copies, from, end)
   }
 
   /**
@@ -153,8 +165,7 @@ export class SnapshotTarget implements Target {
         if (copy !== undefined) {
           return store.volume.lookup(copy * chunk + inside, Math.min(maxLength, chunk - inside))
         }
-        let end = (number + 1) * chunk
-        while (end < offset + maxLength && store.get(end / chunk) === undefined) end += chunk
+        const end = store.nextCopied(number + 1, Math.ceil((offset + maxLength) / chunk)) * chunk
         return origin.lookup(offset, Math.min(maxLength, end - offset))
       },
       write: () => Promise.reject(lvmError('IMG_UNSUPPORTED', 'what is built on a snapshot is not written')),

@@ -241,16 +241,17 @@ async function applySnapshot(
         'IMG_UNSUPPORTED',
         `the store of snapshot ${store} is not plain: it is merged by lvm2 only`,
       )
-    const pairs = await readTables(store, await openStore(store, room, chunk), chunk)
+    const { old, copies } = await readTables(store, await openStore(store, room, chunk), chunk)
     const size = Math.min(extents * group.extentSize, (await target.open()).volume.size)
     const { allocate } = target.writing(group.extentSize)
     const each = async (
       run: (from: number, copy: number, length: number) => Promise<void>,
     ): Promise<void> => {
-      for (const [old, copy] of pairs) {
+      for (let at = 0; at < old.length; at++) {
         options?.signal?.throwIfAborted()
-        const length = Math.min(chunk, size - old * chunk)
-        if (length > 0) await run(old * chunk, copy * chunk, length)
+        const from = (old[at] as number) * chunk
+        const length = Math.min(chunk, size - from)
+        if (length > 0) await run(from, (copies[at] as number) * chunk, length)
       }
     }
     const place = async (offset: number, length: number): Promise<Allocation> => {

@@ -12,6 +12,7 @@ import { BTree, valueAt } from './btree.js'
 import { readNode } from './btree-node.js'
 import { lvmError } from './errors.js'
 import { BLOCK } from './metadata-block.js'
+import { nextKey } from './search.js'
 import { SpaceMap } from './space-map.js'
 import { timeRange } from './thin.js'
 import { readThinSuperblock, type ThinSuperblock } from './thin-superblock.js'
@@ -115,8 +116,7 @@ export class ThinTarget implements Target {
       if (block === undefined) return { kind: 'zero', length }
       return this.#parts.data.lookup(block * chunk + inside, length)
     }
-    let end = (number + 1) * chunk
-    while (end < offset + maxLength && !pending.has(end / chunk)) end += chunk
+    const end = nextKey(pending, number + 1, Math.ceil((offset + maxLength) / chunk)) * chunk
     return this.#volume.lookup(offset, Math.min(maxLength, end - offset))
   }
 

@@ -10,6 +10,7 @@ import {
   storageFrom,
 } from '@img/core'
 import { lvmError } from './errors.js'
+import { firstNotBelow } from './search.js'
 
 /** Something that maps its bytes to where they live: a physical volume, a segment, a logical volume. */
 export interface Volume {
@@ -99,17 +100,17 @@ export function sliceVolume(volume: Volume, start: number, size: number): Volume
 export function joinVolumes(parts: readonly Volume[]): Volume {
   const [only] = parts
   if (only !== undefined && parts.length === 1) return only
-  const ends: number[] = []
+  const ends = new Float64Array(parts.length)
   let size = 0
-  for (const part of parts) {
+  for (const [index, part] of parts.entries()) {
     size += part.size
-    ends.push(size)
+    ends[index] = size
   }
   return split({
     size,
     parts,
     place(offset) {
-      const index = ends.findIndex((end) => offset < end)
+      const index = firstNotBelow(ends, offset + 1)
       const volume = parts[index] as Volume
       const end = ends[index] as number
       return { volume, at: offset - (end - volume.size), most: end - offset }

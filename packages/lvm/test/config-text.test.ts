@@ -44,4 +44,10 @@ describe('metadata text', () => {
       }),
     )
   })
+
+  it('has long texts, and long blank space, without an end of the stack', () => {
+    expect(parseConfig(`a = 1${' \n'.repeat(5_000_000)}`, 'disk').values.get('a')).toBe(1)
+    expect(() => parseConfig(`a = "${'x'.repeat(10_000_000)}"`, 'disk')).toThrow(/a text without an end/)
+    expect(parseConfig(`a = "${'\\"'.repeat(1000)}"`, 'disk').values.get('a')).toBe('"'.repeat(1000))
+  })
 })

@@ -2,7 +2,11 @@ import { ImageError, viewOf, writeU64LE } from '@img/core'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { blockChecksum, lvmChecksum } from '../src/checksum.js'
+import { Counts } from '../src/counts.js'
+import { ExceptionList } from '../src/exceptions.js'
 import { blockKind } from '../src/metadata-block.js'
+import { referencesOf } from '../src/references.js'
+import { nextKey } from '../src/search.js'
 import { buildDisk, extentSize, extentStart, volume } from './support/build.js'
 import { openVolume } from './support/open.js'
 import { scenario } from './support/scenarios.js'
@@ -128,6 +132,56 @@ describe('hostile disks', () => {
       ),
       { numRuns: 60 },
     )
+  })
+
+  it.each([0, 3, 2 ** 31])('a snapshot with chunks of %i sectors', async (sectors) => {
+    const disk = buildDisk(
+      8,
+      volume('v0', segments[0] as string) +
+        volume('v1', 'extent_count = 4 type = "striped" stripe_count = 1 stripes = ["pv0", 3]') +
+        volume(
+          'v2',
+          `extent_count = 2 type = "snapshot" origin = "v0" cow_store = "v1" chunk_size = ${sectors}`,
+        ),
+      new Uint8Array(0),
+    )
+    const view = viewOf(disk)
+    for (const [at, field] of [0x70416e53, 1, 1, sectors].entries())
+      view.setUint32(extentStart + 3 * extentSize + at * 4, field, true)
+    await using image = await openVolume([disk], 'v1')
+    await expect(image.read(0, new Uint8Array(512))).rejects.toThrow(/chunks of \d+ bytes/)
+    const { corruptions = 0, checkErrors = 0 } = (await image.check?.()) ?? {}
+    expect(corruptions + checkErrors).toBe(1)
+  })
+
+  it('RAID 10 with more copies than images', async () => {
+    const raid = (copies: number): string =>
+      `extent_count = 2 type = "raid10" device_count = 2 stripe_size = 2 data_copies = ${copies} raid0_lvs = ["v0", "v0"]`
+    for (const copies of [0, 3, Number.MAX_SAFE_INTEGER]) {
+      const text = volume('v0', segments[0] as string) + volume('v1', raid(copies))
+      await expect(openVolume([buildDisk(4, text, new Uint8Array(0))], 'v1')).rejects.toMatchObject({
+        code: 'IMG_CORRUPT',
+      })
+    }
+  })
+
+  it('tables of a snapshot that repeat without end, names without number, ranges far larger than a map', () => {
+    const list = new ExceptionList('snap')
+    expect(() => {
+      for (let at = 0; at < 1_000_000; at++) list.add(at % 512, at + 2)
+    }).toThrow(/was copied twice/)
+    expect(referencesOf(new Map([['stripes', new Array(300_000).fill('v0')]]))).toHaveLength(300_000)
+    const map = new Map([[2 ** 40, 1]])
+    expect(nextKey(map, 0, 2 ** 50)).toBe(2 ** 40)
+    expect(nextKey(map, 0, 2 ** 30)).toBe(2 ** 30)
+    expect(nextKey(map, 2 ** 40 - 3, 2 ** 50)).toBe(2 ** 40)
+    const counts = new Counts(2 ** 40)
+    expect([counts.add(2 ** 39), counts.add(2 ** 39), counts.add(2 ** 40), counts.get(2 ** 39)]).toEqual([
+      0,
+      1,
+      undefined,
+      2,
+    ])
   })
 
   describe('a thin pool', () => {

@@ -49,4 +49,16 @@ describe('managing a group', () => {
     expect(end.free).toBe(before.free)
     expect(end.volumes).toEqual(before.volumes)
   })
+
+  it('goes by the newest name where an older copy has another', async () => {
+    const fresh = scenario('linear-4kn').disks()
+    const stale = fresh.map((disk) => disk.slice())
+    {
+      await using image = await openGroup(fresh)
+      await (image.volumes as Changing).rename(undefined, 'fresh')
+    }
+    const disks = [...stale, ...fresh]
+    await expect(openGroup(disks, { lv: 'vg0/data' })).rejects.toMatchObject({ code: 'IMG_NOT_FOUND' })
+    await expect(openGroup(disks, { vg: 'nothing' })).rejects.toThrow(/found: fresh$/)
+  })
 })

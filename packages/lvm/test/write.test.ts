@@ -1,6 +1,7 @@
 import { memoryStorage, openImage, referencesFrom } from '@img/core'
 import { describe, expect, it } from 'vitest'
 import { lvm } from '../src/format.js'
+import { buildDisk, extentSize, extentStart, volume } from './support/build.js'
 import { digest, openVolume } from './support/open.js'
 import { scenarios } from './support/scenarios.js'
 
@@ -95,4 +96,42 @@ describe('writing to volumes of the real lvm2', () => {
       })
     }
   }
+})
+
+describe('writing to volumes with large chunks', () => {
+  it('keeps the parity of RAID 5 right, also of chunks that are done in parts', async () => {
+    const chunk = 4 * 1024 * 1024
+    const each = (2 * chunk) / extentSize
+    const images = [0, 1, 2]
+    const linear = (at: number): string =>
+      `extent_count = ${each} type = "striped" stripe_count = 1 stripes = ["pv0", ${at * each}]`
+    const raid = `extent_count = ${2 * each} type = "raid5_ls" device_count = 3 stripe_size = ${chunk / 512} raid0_lvs = ["i0", "i1", "i2"]`
+    const text = images.map((at) => volume(`i${at}`, linear(at))).join('') + volume('v', raid)
+    const disk = buildDisk(3 * each, text.replaceAll('"READ"', '"READ", "WRITE"'), new Uint8Array(0))
+    const next = random(7)
+    const expected = new Uint8Array(4 * chunk)
+    {
+      await using image = await openWritable([disk], 'v')
+      for (const [offset, length] of [
+        [chunk - 700_000, 1_500_000],
+        [chunk + 5, chunk + 3],
+        [3 * chunk + 4095, 2_000_001],
+      ] as const) {
+        const bytes = Uint8Array.from({ length }, () => next() * 256)
+        expected.set(bytes, offset)
+        await image.write?.(offset, bytes)
+      }
+      await image.flush?.()
+    }
+    const wrong = images.reduce(
+      (sum, at) =>
+        sum.map((byte, row) => byte ^ (disk[extentStart + at * each * extentSize + row] as number)),
+      new Uint8Array(2 * chunk),
+    )
+    expect(wrong.every((byte) => byte === 0)).toBe(true)
+    await using image = await openVolume([disk], 'v')
+    const read = new Uint8Array(expected.length)
+    await image.read(0, read)
+    expect(Buffer.compare(read, expected)).toBe(0)
+  })
 })
