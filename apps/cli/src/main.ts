@@ -1,6 +1,7 @@
 import { checkArgumentBytes } from './argument-bytes.js'
 import { createContext } from './context.js'
 import { describeError, errorJson, Failure, systemCode } from './errors.js'
+import { firstOf } from './first-error.js'
 import { printErr, printOut, ReaderGone } from './output/write.js'
 import { parseProgram } from './program.js'
 import { Interrupted } from './signals.js'
@@ -10,7 +11,7 @@ export async function main(args: readonly string[]): Promise<void> {
   try {
     process.exitCode = await run(args)
   } catch (error) {
-    process.exitCode = report(error, wantsJson(args))
+    process.exitCode = report(firstOf(error), wantsJson(args))
   }
 }
 
