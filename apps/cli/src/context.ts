@@ -1,4 +1,4 @@
-import { defaultRegistry, type FormatRegistry } from '@img/core'
+import { defaultRegistry, type FormatRegistry, type ImageWarningCode, type WarningListener } from '@img/core'
 import { discover } from './discover.js'
 import { warningJson } from './errors.js'
 import { printErr } from './output/write.js'
@@ -22,7 +22,7 @@ export interface GlobalOptions {
 export interface Context {
   readonly globals: GlobalOptions
   /** Prints a warning, once, unless quiet. */
-  readonly warn: (message: string) => void
+  readonly warn: WarningListener
   /** The registry with all plugins found. */
   readonly registry: () => Promise<FormatRegistry>
   /** Files that the user named in open options: absolute path or URL, and the name as typed. The gate lets them pass. */
@@ -37,10 +37,10 @@ export interface Context {
 export function createContext(globals: GlobalOptions, quiet: boolean): Context {
   const { env } = process
   const told = new Set<string>()
-  const warn = (message: string): void => {
+  const warn = (message: string, code?: ImageWarningCode): void => {
     if (quiet || told.has(message)) return
     told.add(message)
-    printErr(globals.json === true ? warningJson(message) : `${programName}: warning: ${message}\n`)
+    printErr(globals.json === true ? warningJson(message, code) : `${programName}: warning: ${message}\n`)
   }
   const once = <T>(make: () => T): (() => T) => {
     const made: T[] = []

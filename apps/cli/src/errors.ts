@@ -1,4 +1,4 @@
-import { ImageError } from '@img/core'
+import { ImageError, type ImageWarningCode } from '@img/core'
 import { programName } from './program-name.js'
 
 /** What a {@link Failure} can say beside its message. */
@@ -159,6 +159,6 @@ export function errorJson(error: unknown, exit: number): string {
 }
 
 /** The same of a warning. */
-export function warningJson(message: string): string {
-  return `${JSON.stringify({ warning: { message } })}\n`
+export function warningJson(message: string, code?: ImageWarningCode): string {
+  return `${JSON.stringify({ warning: { code, message } })}\n`
 }

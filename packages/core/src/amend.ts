@@ -1,5 +1,6 @@
 import type { SecretSource } from './secret.js'
 import type { IoOptions } from './storage.js'
+import type { ImageWarningCode, WarningListener } from './warning.js'
 
 /** What `amend` is given beside the options. */
 export interface AmendContext extends IoOptions {
@@ -8,7 +9,7 @@ export interface AmendContext extends IoOptions {
   /** The bytes of a secret, by the id that an option names. */
   readonly secret: SecretSource
   /** Something the user should know that is no error. */
-  warn(message: string): void
+  warn(message: string, code?: ImageWarningCode): void
   /**
    * Sets the virtual size, for an option that asks for it: as `DiskImage.resize`, old content never showing again.
    * @throws {ImageError} IMG_BAD_OPTION where the disk would become smaller without `force`.
@@ -25,7 +26,7 @@ export interface AmendOptions extends IoOptions {
   /** Gives passphrases, by the ids that options name. Default: there is none. */
   readonly secret?: SecretSource | undefined
   /** Told what the user should know that is no error. */
-  readonly onWarning?: ((message: string) => void) | undefined
+  readonly onWarning?: WarningListener | undefined
   /** Told how far it is. */
   readonly onProgress?: AmendContext['onProgress']
 }

@@ -306,7 +306,7 @@ export class Disk implements DiskImage, Layer {
         await this.driver.amend?.(given, {
           force,
           secret,
-          warn: (message) => onWarning?.(message),
+          warn: (message, code) => onWarning?.(message, code),
           resize: (size) => resizeDisk(this, size, { shrink: force, signal }),
           onProgress,
           signal,

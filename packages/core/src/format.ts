@@ -14,6 +14,7 @@ import type { SnapshotStore } from './snapshot.js'
 import type { ForwardSink, IoOptions, Storage, WritableStorage } from './storage.js'
 import type { PackContext, ReadStreamOptions, StreamReader, StreamSource } from './streaming.js'
 import type { VolumeStore } from './volumes.js'
+import type { ImageWarningCode } from './warning.js'
 
 /** Bytes that stand at a place in every file of a format. */
 export interface Magic {
@@ -208,7 +209,7 @@ export interface OpenContext extends IoOptions {
    */
   readsEnded?(): MaybePromise<void>
   /** Something the user should know that is no error. */
-  warn(message: string): void
+  warn(message: string, code?: ImageWarningCode): void
 }
 
 /**

@@ -4,6 +4,7 @@ import type { CodecName } from './codecs/codec.js'
 import type { Reference } from './format.js'
 import type { SecretSource } from './secret.js'
 import type { IoOptions, Storage, WritableStorage } from './storage.js'
+import type { ImageWarningCode } from './warning.js'
 
 /** What a new image is to be. */
 export interface CreateSpec {
@@ -30,7 +31,7 @@ export interface CreateContext extends IoOptions {
   /** For `stream`: compresses one unit, elsewhere (worker threads). Absent: the format does it here. */
   readonly compress?: Compress | undefined
   /** Something the user should know that is no error. */
-  warn(message: string): void
+  warn(message: string, code?: ImageWarningCode): void
 }
 
 /** Where guest bytes of a new image go. */

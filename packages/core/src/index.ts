@@ -185,4 +185,5 @@ export type {
   VolumeSegmentInfo,
   VolumeStore,
 } from './volumes.js'
+export type { ImageWarningCode, WarningListener } from './warning.js'
 export { isZero, zeroBlock, zeroRun } from './zero.js'

@@ -10,6 +10,7 @@ import { denyReferences, describe, type OpenedReference, type ReferenceResolver 
 import { defaultRegistry, type FormatRegistry } from './registry.js'
 import { noSecret, type SecretSource } from './secret.js'
 import { type IoOptions, isWritable, type Storage } from './storage.js'
+import type { WarningListener } from './warning.js'
 
 /** Longest backing chain, the image itself included. */
 export const maxChainDepth = 64
@@ -47,7 +48,7 @@ export interface OpenOptions extends IoOptions {
   /** Values for the format's open options. */
   readonly options?: Readonly<Record<string, unknown>> | undefined
   /** Told what the user should know. */
-  readonly onWarning?: ((message: string) => void) | undefined
+  readonly onWarning?: WarningListener | undefined
 }
 
 /**
@@ -111,7 +112,7 @@ function openDriver(
     openInside: options.inside === true ? undefined : (part, named) => openInside(part, named, options),
     ...(writable && addsTo(storage, references, signal)),
     readsEnded: () => readers.ended(),
-    warn: (message) => options.onWarning?.(message),
+    warn: (message, code) => options.onWarning?.(message, code),
   })
 }
 
@@ -178,6 +179,7 @@ async function chooseFormat(storage: Storage, options: OpenOptions): Promise<For
   }
   options.onWarning?.(
     `${storage.label}: no format recognises this file; it is read as raw. Say -f raw to mean that`,
+    'WARN_GUESSED_RAW',
   )
   return raw
 }
@@ -249,6 +251,7 @@ async function openUnnamed(storage: Storage, options: OpenOptions, above: readon
   if (format !== undefined || !isWritable(storage)) return openDisk(storage, { ...options, format }, above)
   onWarning?.(
     `${storage.label}: no format recognises this file; it is written as raw, but for what would make it look like another format`,
+    'WARN_GUESSED_RAW',
   )
   const { guessedRaw } = await import('./guessed-raw.js')
   return openDisk(guessedRaw(storage, { registry, signal }), { ...options, format: 'raw' }, above)

@@ -1,5 +1,6 @@
 import type { CreateContext } from './image-writer.js'
 import type { ForwardSink, IoOptions } from './storage.js'
+import type { ImageWarningCode } from './warning.js'
 
 /** A disk to be written to a forward-only sink: which clusters hold data is known beforehand. */
 export interface StreamSource {
@@ -28,7 +29,7 @@ export interface ReadStreamOptions extends IoOptions {
     | ((format: string, input: AsyncIterable<Uint8Array>) => Promise<StreamReader>)
     | undefined
   /** Something the user should know that is no error. */
-  warn?(message: string): void
+  warn?(message: string, code?: ImageWarningCode): void
 }
 
 /** What `pack` is given beside target, disks and options. */

@@ -11,6 +11,7 @@ import {
 import { createRegistry } from '../src/registry.js'
 import { type MemoryStorage, memoryStorage } from '../src/storage/memory.js'
 import type { Storage, WritableStorage } from '../src/storage.js'
+import type { ImageWarningCode } from '../src/warning.js'
 import { expectCode } from './storage-contract.js'
 import { flat, join, pattern, readAll } from './support/disks.js'
 import { expectBytes, extentsOf } from './support/extents.js'
@@ -45,13 +46,18 @@ describe('openImage', () => {
 
   it('reads what nothing recognises as raw, and warns', async () => {
     const warnings: string[] = []
-    const onWarning = (message: string): void => void warnings.push(message)
+    const codes: unknown[] = []
+    const onWarning = (message: string, code?: ImageWarningCode): void => {
+      warnings.push(message)
+      codes.push(code)
+    }
     const disk = await openImage(memoryStorage(pattern(600), { label: 'disk.bin' }), { registry, onWarning })
     expect(disk.format).toBe(flat)
     expectBytes(await readAll(disk), pattern(600))
     expect(warnings).toEqual([
       'disk.bin: no format recognises this file; it is read as raw. Say -f raw to mean that',
     ])
+    expect(codes).toEqual(['WARN_GUESSED_RAW'])
     await openImage(memoryStorage(pattern(600)), { registry, onWarning, format: 'raw' })
     expect(warnings).toHaveLength(1)
   })

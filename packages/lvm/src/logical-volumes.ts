@@ -1,4 +1,4 @@
-import type { IoOptions, MaybePromise } from '@img/core'
+import type { IoOptions, MaybePromise, WarningListener } from '@img/core'
 import { cacheVolume } from './cache.js'
 import type { PoolParts } from './check-thin.js'
 import { lvmError } from './errors.js'
@@ -22,7 +22,7 @@ export class LogicalVolumes {
   readonly #group: VolumeGroup
   readonly #physical: ReadonlyMap<string, Volume>
   readonly #snapshots: ReadonlyMap<string, SnapshotLink>
-  readonly #warn: (message: string) => void
+  readonly #warn: WarningListener
   readonly #disks: Disks | undefined
   readonly #pools = new Map<string, Promise<ThinPool>>()
 
@@ -33,7 +33,7 @@ export class LogicalVolumes {
   constructor(
     group: VolumeGroup,
     physical: ReadonlyMap<string, Volume>,
-    warn: (message: string) => void,
+    warn: WarningListener,
     disks?: Disks,
   ) {
     this.#disks = disks

@@ -1,4 +1,11 @@
-import { ImageError, type IoOptions, readPartitions, type Storage, sliceStorage } from '@img/core'
+import {
+  ImageError,
+  type IoOptions,
+  readPartitions,
+  type Storage,
+  sliceStorage,
+  type WarningListener,
+} from '@img/core'
 import { type ConfigSection, parseConfig } from './config-text.js'
 import { lvmError } from './errors.js'
 import { formatUuid, type PvLabel, readLabel } from './label.js'
@@ -69,7 +76,7 @@ function pv(disk: Storage, storage: Storage, offset: number, label: PvLabel): Fo
 export async function readGroup(
   volumes: readonly FoundPv[],
   name: string | undefined,
-  warn: (message: string) => void,
+  warn: WarningListener,
   options?: IoOptions,
 ): Promise<Found> {
   const candidates: Candidate[] = []
@@ -91,10 +98,13 @@ export async function readGroup(
   const best = newest(wanted)
   const group = best?.parsed?.group
   if (group !== undefined) {
-    for (const { message } of faults) warn(`${message}; another copy is used`)
+    for (const { message } of faults) warn(`${message}; another copy is used`, 'WARN_DAMAGED')
     const old = wanted.filter(({ sequence }) => sequence < group.sequence)
     for (const disk of new Set(old.map(({ from }) => from.disk))) {
-      warn(`${disk}: its metadata is older than that of another disk, which is used (${group.sequence})`)
+      warn(
+        `${disk}: its metadata is older than that of another disk, which is used (${group.sequence})`,
+        'WARN_DAMAGED',
+      )
     }
   }
   return { group, root: best?.parsed?.root, faults }

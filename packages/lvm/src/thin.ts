@@ -1,4 +1,4 @@
-import { readU64LE, type Storage } from '@img/core'
+import { readU64LE, type Storage, type WarningListener } from '@img/core'
 import { BTree, type Place } from './btree.js'
 import { lvmError } from './errors.js'
 import { firstNotBelow } from './search.js'
@@ -14,12 +14,12 @@ export class ThinPool {
   readonly #metadata: Storage
   readonly #data: Volume
   readonly #chunk: number
-  readonly #warn: (message: string) => void
+  readonly #warn: WarningListener
   /** Block of the tree of all devices. */
   #mappings: Promise<number> | undefined
 
   /** @param chunk bytes, as lvm2's metadata has it */
-  constructor(name: string, metadata: Volume, data: Volume, chunk: number, warn: (message: string) => void) {
+  constructor(name: string, metadata: Volume, data: Volume, chunk: number, warn: WarningListener) {
     this.#name = name
     this.#metadata = volumeStorage(metadata, `${name}_tmeta`)
     this.#data = data
@@ -110,7 +110,7 @@ export class ThinPool {
         `thin pool ${name} has chunks of ${chunk} bytes, the metadata of lvm2 says ${this.#chunk}`,
       )
     }
-    if (needsCheck) this.#warn(`thin pool ${name} is marked as in need of a check`)
+    if (needsCheck) this.#warn(`thin pool ${name} is marked as in need of a check`, 'WARN_DAMAGED')
     return mappings
   }
 }

@@ -12,6 +12,7 @@ import {
   openImage,
   packImages,
   type SecretSource,
+  type WarningListener,
 } from '@img/core'
 import { createTarget, type Target } from './atomic-target.js'
 import { nodeMover } from './mover.js'
@@ -56,7 +57,7 @@ export interface ConvertFileOptions extends ConvertOptions {
   /** Wait until the new image is on disk before it gets its name. Default false, as `qemu-img convert`. */
   readonly flush?: boolean | undefined
   /** Told what the user should know that is no error. */
-  readonly onWarning?: ((message: string) => void) | undefined
+  readonly onWarning?: WarningListener | undefined
 }
 
 /**

@@ -43,7 +43,10 @@ export async function openOva(storage: Storage, context: OpenContext): Promise<D
   }
   const { disk } = found
   if (found.guessed) {
-    context.warn(`${opened.label}: disk ${disk.number} is taken, the only one that is not empty`)
+    context.warn(
+      `${opened.label}: disk ${disk.number} is taken, the only one that is not empty`,
+      'WARN_CHOSEN',
+    )
   }
   if (disk.file === undefined) {
     if (disk.capacity === undefined) throw unset(disk, opened.label)

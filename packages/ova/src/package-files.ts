@@ -33,7 +33,8 @@ export async function archiveFiles(storage: Storage, context: OpenContext): Prom
   const [descriptor, ...others] = ending(/\.ovf$/i)
   if (descriptor === undefined) throw ovaError('IMG_CORRUPT', 'the archive holds no OVF descriptor', label)
   if (others.length > 0) throw corrupt('the archive holds several OVF descriptors', label)
-  if (names[0] !== descriptor) context.warn(`${label}: the descriptor is not the first file of the archive`)
+  if (names[0] !== descriptor)
+    context.warn(`${label}: the descriptor is not the first file of the archive`, 'WARN_DAMAGED')
   const byName = new Map(members.map((member) => [member.name, member]))
   const own = (list: string[]): string | undefined => {
     const same = list.find((name) => stemOf(name) === stemOf(descriptor))

@@ -138,7 +138,7 @@ export async function openPackage(storage: Storage, context: OpenContext): Promi
   for (const fault of await faultsOf(opened)) {
     if (context.repair === true) break
     if (context.salvage !== true) throw fault
-    context.warn(fault.message)
+    context.warn(fault.message, 'WARN_DAMAGED')
   }
   return opened
 }

@@ -148,7 +148,10 @@ class Archive {
     if (!('disk' in found)) throw found.fault
     const { disk, guessed } = found
     if (guessed) {
-      this.#options.warn?.(`${this.#label}: disk ${disk.number} is taken, the only one that is not empty`)
+      this.#options.warn?.(
+        `${this.#label}: disk ${disk.number} is taken, the only one that is not empty`,
+        'WARN_CHOSEN',
+      )
     }
     return disk
   }

@@ -44,7 +44,7 @@ async function newEncryption(
 ): Promise<Encryption | undefined> {
   if (header.cryptMethod === CryptMethod.none) return undefined
   const { unlock, weakness } = await import('./encryption.js')
-  context.warn(weakness)
+  context.warn(weakness, 'WARN_WEAK_ENCRYPTION')
   return unlock(target, spec.options, context.secret)
 }
 

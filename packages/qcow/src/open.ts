@@ -36,6 +36,7 @@ export async function openQcow(storage: Storage, context: OpenContext): Promise<
     context.warn(
       `${label}: the virtual size, ${header.storedSize} bytes, is no multiple of 512; as in QEMU, ` +
         `the last ${header.storedSize - header.size} bytes are not part of the disk`,
+      'WARN_NOT_PART',
     )
   }
   const backing: Reference | undefined =
@@ -92,7 +93,7 @@ async function openEncryption(
   const { unlock, weakness } = await import('./encryption.js')
   try {
     const encryption = await unlock(storage, context.options, context.secret)
-    if (context.writable) context.warn(`${storage.label}: ${weakness}`)
+    if (context.writable) context.warn(`${storage.label}: ${weakness}`, 'WARN_WEAK_ENCRYPTION')
     return { encryption, unreadable: undefined }
   } catch (error) {
     if (context.repair !== true || !ImageError.is(error, 'IMG_SECRET_MISSING')) throw error

@@ -76,7 +76,7 @@ export async function streamQcow(
 
 async function newCipher(spec: CreateSpec, context: CreateContext): Promise<SectorCipher> {
   const { passphraseCipher, weakness } = await import('./encryption.js')
-  context.warn(weakness)
+  context.warn(weakness, 'WARN_WEAK_ENCRYPTION')
   return passphraseCipher(spec.options, context.secret)
 }
 

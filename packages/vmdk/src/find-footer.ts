@@ -1,4 +1,4 @@
-import { type IoOptions, type Storage, viewOf } from '@img/core'
+import { type IoOptions, type Storage, viewOf, type WarningListener } from '@img/core'
 import { corrupt, truncated } from './errors.js'
 import { readBytes } from './grain-tables.js'
 import { SECTOR } from './limits.js'
@@ -14,7 +14,7 @@ const MOST_BEHIND: number = 64 * STEP
 /** How a footer is looked for. */
 export interface FooterOptions extends IoOptions {
   /** Told where it is not at the very end. */
-  readonly warn?: ((message: string) => void) | undefined
+  readonly warn?: WarningListener | undefined
   /** Without one, the header does. */
   readonly salvage?: boolean | undefined
 }
@@ -38,7 +38,8 @@ export async function findFooter(storage: Storage, options: FooterOptions): Prom
     for (let at = end - start; at >= 0; at -= SECTOR) {
       if (!isFooter(bytes, at)) continue
       const place = start + at + SECTOR
-      if (start + at < last) options.warn?.(`${label}: ${last - start - at} bytes follow its footer`)
+      if (start + at < last)
+        options.warn?.(`${label}: ${last - start - at} bytes follow its footer`, 'WARN_NOT_PART')
       const footer = parseSparseHeader(bytes.subarray(at + SECTOR, at + 2 * SECTOR), label, place)
       if (footer.gdOffset === undefined) throw corrupt('the footer refers to a footer', label, place)
       return footer

@@ -83,6 +83,7 @@ async function openExtent(
     if (size >= sectors * SECTOR + grain) {
       context.warn(
         `${label}: holds ${size / SECTOR} sectors, of which the descriptor makes ${sectors} part of the disk`,
+        'WARN_NOT_PART',
       )
     }
     if (size >= sectors * SECTOR) return { ...opened, label }
@@ -145,7 +146,7 @@ export function sparseContext(context: OpenContext): SparseContext {
     signal,
     tolerant: repair === true || salvage === true || inspect,
     salvage,
-    warn: (message) => context.warn(message),
+    warn: (message, code) => context.warn(message, code),
   }
 }
 

@@ -1,4 +1,4 @@
-import { ImageError, type IoOptions, type Storage } from '@img/core'
+import { ImageError, type ImageWarningCode, type IoOptions, type Storage } from '@img/core'
 import type { CowdHeader } from './cowd-header.js'
 import { truncated } from './errors.js'
 import { type FooterOptions, findFooter } from './find-footer.js'
@@ -21,7 +21,7 @@ export interface SparseContext extends IoOptions {
   readonly tolerant?: boolean | undefined
   /** A stream without its footer is looked through for grains. */
   readonly salvage?: boolean | undefined
-  warn(message: string): void
+  warn(message: string, code?: ImageWarningCode): void
 }
 
 /** A sparse extent with grain tables of 32-bit entries, opened. */
@@ -75,7 +75,7 @@ export async function openSparse(storage: Storage, context: SparseContext): Prom
   if (header.gdOffset === undefined) {
     const { scanStream } = await import('./scan-stream.js')
     const { extent, grains } = await scanStream(storage, header, shape, context)
-    context.warn(`${label}: the footer is lost; ${grains} grains were found by their markers`)
+    context.warn(`${label}: the footer is lost; ${grains} grains were found by their markers`, 'WARN_DAMAGED')
     return { extent, header, primary: undefined, redundant: undefined }
   }
   const entries = directoryEntries(header)
@@ -125,6 +125,7 @@ export function chooseDirectory(
     chosen[index] = other as number
     repaired = true
   }
-  if (repaired) context.warn(`${label}: the grain directory is damaged; its redundant copy is used`)
+  if (repaired)
+    context.warn(`${label}: the grain directory is damaged; its redundant copy is used`, 'WARN_DAMAGED')
   return chosen
 }

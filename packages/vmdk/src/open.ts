@@ -129,11 +129,12 @@ async function openSparseFile(storage: Storage, context: OpenContext): Promise<I
   }
   if (lines.length > 1) throw unsupported('an extent whose own descriptor names several', label)
   if (found === undefined)
-    context.warn(`${label}: one extent of a disk, opened without the disk's descriptor`)
+    context.warn(`${label}: one extent of a disk, opened without the disk's descriptor`, 'WARN_CHOSEN')
   const [line] = lines
   if (line && line.sectors !== header.capacity) {
     context.warn(
       `${label}: the descriptor tells of ${line.sectors} sectors, the header of ${header.capacity}`,
+      'WARN_DAMAGED',
     )
   }
   const sparse = await openSparse(storage, sparseContext(context))
@@ -209,7 +210,7 @@ function alone(
   context: OpenContext,
   sparse?: OpenedSparse,
 ): ImageParts {
-  context.warn(`${storage.label}: one extent of a disk, opened without the disk's descriptor`)
+  context.warn(`${storage.label}: one extent of a disk, opened without the disk's descriptor`, 'WARN_CHOSEN')
   const line = { access: 'RW', sectors: extent.size / SECTOR, type, startSector: 0 } as const
   return {
     storage,

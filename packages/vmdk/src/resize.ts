@@ -68,7 +68,8 @@ export async function resizeDisk(
     await tell([])
     if (sectors !== last.line.sectors) await resizeExtent(last, sectors, options)
     for (const { label: file } of image.extents.slice(kept.length)) {
-      if (file !== undefined) context.warn(`${file} is no part of the disk any more, and can be removed`)
+      if (file !== undefined)
+        context.warn(`${file} is no part of the disk any more, and can be removed`, 'WARN_NOT_PART')
     }
     return { extents, files: [] }
   }

@@ -1,4 +1,11 @@
-import { type DiskImage, ImageError, type ImageInfo, openImage, type SecretSource } from '@img/core'
+import {
+  type DiskImage,
+  ImageError,
+  type ImageInfo,
+  openImage,
+  type SecretSource,
+  type WarningListener,
+} from '@img/core'
 import type { Command } from 'commander'
 import type { Context } from '../context.js'
 import { Failure, openFailure, usageError } from '../errors.js'
@@ -82,7 +89,7 @@ async function chain(
   const entries: InfoEntry[] = []
   const opened: DiskImage[] = []
   const shared = options.forceShare === true
-  const told: string[] = []
+  const told: Parameters<WarningListener>[] = []
   try {
     let image = await openNamed(
       filename,
@@ -93,7 +100,7 @@ async function chain(
         inspect: true,
         secret,
       },
-      { ...context, warn: (message) => told.push(message) },
+      { ...context, warn: (...warning) => void told.push(warning) },
     )
     // With --image-opts the name typed is none.
     for (
@@ -126,9 +133,13 @@ async function chain(
 }
 
 /** Prints what opening warned of. That a disk is raw needs no doubt where volumes were recognised on it. */
-function tellWarnings(told: readonly string[], recognised: boolean, { warn }: Context): void {
-  for (const message of told) {
-    if (!recognised || !message.includes('no format recognises this file')) warn(message)
+function tellWarnings(
+  told: readonly Parameters<WarningListener>[],
+  recognised: boolean,
+  { warn }: Context,
+): void {
+  for (const [message, code] of told) {
+    if (!recognised || code !== 'WARN_GUESSED_RAW') warn(message, code)
   }
 }
 

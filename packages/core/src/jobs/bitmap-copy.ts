@@ -2,13 +2,14 @@ import type { BitmapInfo, BitmapStore } from '../bitmap.js'
 import { ImageError } from '../errors.js'
 import type { DiskImage } from '../image.js'
 import type { IoOptions } from '../storage.js'
+import type { WarningListener } from '../warning.js'
 
 /** Options of {@link copyBitmaps}. */
 export interface CopyBitmapsOptions extends IoOptions {
   /** Leave out bitmaps that are inconsistent (`--skip-broken-bitmaps`). Default: they are an error. */
   readonly skipBroken?: boolean | undefined
   /** Told of each that is left out. */
-  readonly onWarning?: ((message: string) => void) | undefined
+  readonly onWarning?: WarningListener | undefined
 }
 
 /** What of an image {@link copyBitmaps} and {@link mergeBitmap} use. */
@@ -35,7 +36,7 @@ export async function copyBitmaps(
   const whole: BitmapInfo[] = []
   for (const bitmap of await from.list(io)) {
     if (bitmap.inconsistent !== true) whole.push(bitmap)
-    else if (skipBroken) options.onWarning?.(`Skipping inconsistent bitmap '${bitmap.name}'`)
+    else if (skipBroken) options.onWarning?.(`Skipping inconsistent bitmap '${bitmap.name}'`, 'WARN_DAMAGED')
     else {
       throw new ImageError('IMG_CORRUPT', `Cannot copy inconsistent bitmap '${bitmap.name}'`, {
         format: source.format.name,

@@ -6,6 +6,7 @@ import { parseOptions } from '../options.js'
 import { denyReferences, describe, type ReferenceResolver } from '../reference.js'
 import { noSecret, type SecretSource } from '../secret.js'
 import type { IoOptions, Storage, WritableStorage } from '../storage.js'
+import type { WarningListener } from '../warning.js'
 
 /** Options of {@link createWriter} and {@link createImage}. */
 export interface CreateOptions extends IoOptions {
@@ -20,7 +21,7 @@ export interface CreateOptions extends IoOptions {
   /** Gives passphrases, by the ids that options name. Default: there is none. */
   readonly secret?: SecretSource | undefined
   /** Told what the user should know that is no error. */
-  readonly onWarning?: ((message: string) => void) | undefined
+  readonly onWarning?: WarningListener | undefined
 }
 
 /**
@@ -73,7 +74,7 @@ export function createContext(
       }
       return references.create(reference, target, { signal })
     },
-    warn: (message) => options.onWarning?.(message),
+    warn: (message, code) => options.onWarning?.(message, code),
   }
 }
 

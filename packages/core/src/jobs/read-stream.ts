@@ -4,6 +4,7 @@ import { parseOptions } from '../options.js'
 import { defaultRegistry, type FormatRegistry } from '../registry.js'
 import type { IoOptions } from '../storage.js'
 import type { StreamReader } from '../streaming.js'
+import type { WarningListener } from '../warning.js'
 
 /** Options of {@link readImageStream}. */
 export interface ReadImageStreamOptions extends IoOptions {
@@ -14,7 +15,7 @@ export interface ReadImageStreamOptions extends IoOptions {
   /** Where the format of a disk inside is found. Default: the default registry. */
   readonly registry?: FormatRegistry | undefined
   /** Told what the user should know that is no error. */
-  readonly onWarning?: ((message: string) => void) | undefined
+  readonly onWarning?: WarningListener | undefined
 }
 
 /**
@@ -39,6 +40,6 @@ export async function readImageStream(
     options: parseOptions(format.openOptions ?? {}, options.options ?? {}, format.name),
     streamInside: async (name, part) =>
       readImageStream(await registry.load(name), part, { label, signal, registry, onWarning }),
-    warn: (message) => onWarning?.(message),
+    warn: (message, code) => onWarning?.(message, code),
   })
 }

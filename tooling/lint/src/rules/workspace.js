@@ -42,20 +42,23 @@ function checkScope(root) {
 }
 
 /**
- * Every error code is thrown somewhere, has a heading in docs/errors.md and appears in a test; no heading names a code
+ * Every code of an error or a warning is used somewhere, has a heading in docs/errors.md and appears in a test; no heading names a code
  * that is gone.
  * @param {string} root
  */
 function checkErrorCodes(root) {
   const file = 'packages/core/src/errors.ts'
-  const codes = new Set(read(join(root, file)).match(/\bIMG_[A-Z_]+\b/g))
+  const lists = [file, 'packages/core/src/warning.ts']
+    .map((path) => join(root, path))
+    .filter((path) => existsSync(path))
+  const codes = new Set(lists.flatMap((path) => read(path).match(/\b(?:IMG|WARN)_[A-Z_]+\b/g) ?? []))
   const docs = 'docs/errors.md'
   const headings = new Set(
-    [...read(join(root, docs)).matchAll(/^#+ `?(IMG_[A-Z_]+)`?\s*$/gm)].map((match) => match[1]),
+    [...read(join(root, docs)).matchAll(/^#+ `?((?:IMG|WARN)_[A-Z_]+)`?\s*$/gm)].map((match) => match[1]),
   )
   const sources = packageDirs(root)
     .flatMap((dir) => filesBelow(join(dir, 'src')))
-    .filter((path) => path.endsWith('.ts') && path !== join(root, file))
+    .filter((path) => path.endsWith('.ts') && !lists.includes(path))
     .map(read)
     .join('\n')
   const tests = packageDirs(root)
@@ -67,7 +70,7 @@ function checkErrorCodes(root) {
   const problems = []
   for (const code of codes) {
     if (!headings.has(code)) problems.push({ file: docs, message: `has no heading for ${code}` })
-    if (!mentions(sources, code)) problems.push({ file, message: `nothing throws ${code}` })
+    if (!mentions(sources, code)) problems.push({ file, message: `nothing throws or gives ${code}` })
     if (!mentions(tests, code)) problems.push({ file, message: `no test mentions ${code}` })
   }
   for (const heading of headings) {
