@@ -80,6 +80,7 @@ async function grow(
   await target.begin()
   const { header, rawData } = target
   const before = header.size
+  const held = target.image.data.size
   if (rawData) {
     // What stood behind the end is no part of the disk.
     if (target.image.data.size > before) await target.writableData.truncate(before, options)
@@ -104,7 +105,19 @@ async function grow(
   // A raw data file has a place for everything, and shows what is written into it without this image.
   const mode = preallocation === 'off' && rawData ? 'metadata' : preallocation
   if (mode === 'off') return
-  await preallocate(target, map, before, size, mode, options)
+  try {
+    await preallocate(target, map, before, size, mode, options)
+  } catch (error) {
+    // Without the room the disk is to be what it was; where not even that can be had, it is larger, and whole.
+    await takeBack(target, map, before, held).catch(() => undefined)
+    throw error
+  }
+}
+
+/** Makes the disk and its data file as large as they were. */
+async function takeBack(target: WritableImage, map: WritableMap, size: number, held: number): Promise<void> {
+  await shrink(target, map, size, {})
+  if (target.external && target.image.data.size > held) await target.writableData.truncate(held)
 }
 
 /** A larger L1 table in a new place, with what the old one says. */
@@ -136,7 +149,6 @@ async function preallocate(
 ): Promise<void> {
   const { clusterSize, external, header } = target
   const { l2 } = map
-  const data = target.writableData
   const end = divideUp(to, clusterSize)
   for (let cluster = divideUp(from, clusterSize); cluster < end; ) {
     options.signal?.throwIfAborted()
@@ -148,18 +160,12 @@ async function preallocate(
     // A data file ends with the disk.
     const length = Math.min(span.count * clusterSize, external ? to - offset : Number.POSITIVE_INFINITY)
     if (!external) target.expect(span)
-    const { encryption } = target.image
-    if (header.version === 2 && encryption) {
-      const clear = encryption.at(cluster * clusterSize, offset) as WritableStorage
-      await fillZeros(clear, offset, length, options)
-    } else {
-      if (header.version === 2) await clearRoom(data, offset, length, mode, options)
-      if (mode !== 'metadata') {
-        if (data.preallocate) await data.preallocate(offset, length, mode, options)
-        else await fillZeros(data, offset, length, options)
-      }
+    try {
+      await provideRoom(target, cluster * clusterSize, offset, length, mode, options)
+    } catch (error) {
+      if (!external) await target.allocator.release(span)
+      throw error
     }
-    if (data.size < offset + length) await data.truncate(offset + length, options)
     for (let i = 0; i < span.count; i++) {
       const at = place.at + i * l2.words
       const host = offset + i * clusterSize
@@ -174,6 +180,27 @@ async function preallocate(
     cluster += span.count
   }
   await target.commit(options)
+}
+
+/** Gives new clusters what they need on the host: room, and zeros where the format cannot tell them. */
+async function provideRoom(
+  { header, image, writableData: data }: WritableImage,
+  guestOffset: number,
+  offset: number,
+  length: number,
+  mode: Exclude<Preallocation, 'off'>,
+  options: ResizeOptions,
+): Promise<void> {
+  if (header.version === 2 && image.encryption) {
+    await fillZeros(image.encryption.at(guestOffset, offset) as WritableStorage, offset, length, options)
+  } else {
+    if (header.version === 2) await clearRoom(data, offset, length, mode, options)
+    if (mode !== 'metadata') {
+      if (data.preallocate) await data.preallocate(offset, length, mode, options)
+      else await fillZeros(data, offset, length, options)
+    }
+  }
+  if (data.size < offset + length) await data.truncate(offset + length, options)
 }
 
 /** Makes room read as zeros that was perhaps in use before. Past the end of the file it does by itself. */

@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openImage, preallocations } from '@img/core'
+import { ImageError, openImage, preallocations } from '@img/core'
 import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
 import { FileStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
@@ -18,6 +18,53 @@ const options = [
   'data_file=DATA',
   'data_file=DATA,data_file_raw=on',
 ]
+
+describe.skipIf(!hasQemu)('growing where the host has no room (skipped without qemu-img)', () => {
+  it.each(options)('leaves the disk as it was: %s', async (given) => {
+    const dir = mkdtempSync(join(tmpdir(), 'qcow2-resize-'))
+    try {
+      const path = join(dir, 'disk.qcow2')
+      const data = join(dir, 'data.raw')
+      run('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', given.replace('DATA', data), path, '1M')
+      expect(run('qemu-io', ...stale, '-c', 'write -P 5 900k 124k', path).status).toBe(0)
+      const raw = (name: string): Buffer => {
+        run('qemu-img', 'convert', '-O', 'raw', path, join(dir, name))
+        return readFileSync(join(dir, name))
+      }
+      const before = raw('before')
+      const full = (storage: FileStorage): FileStorage => {
+        let calls = 0
+        return Object.assign(storage, {
+          async preallocate(offset: number, length: number) {
+            if (++calls > 1) throw new ImageError('IMG_NO_SPACE', 'no space left on device')
+            await storage.truncate(Math.max(storage.size, offset + length))
+          },
+        })
+      }
+      const external = given.includes('DATA')
+      const file = new FileStorage(path, { flags: 'r+' })
+      const disk = await openImage(external ? file : full(file), {
+        registry,
+        format: 'qcow2',
+        writable: true,
+        references: { open: async () => ({ storage: full(new FileStorage(data, { flags: 'r+' })) }) },
+      })
+      const large = 1024 * MB
+      await expect(disk.resize?.(large, { preallocation: 'falloc' })).rejects.toMatchObject({
+        code: 'IMG_NO_SPACE',
+      })
+      expect(disk.size).toBe(MB)
+      await disk.write?.(0, new Uint8Array(70_000).fill(3))
+      await disk.close()
+      assertClean('qcow2', path)
+      before.fill(3, 0, 70_000)
+      expect(Buffer.compare(raw('after'), before)).toBe(0)
+      expect(statSync(external ? data : path).size).toBeLessThan(4 * MB)
+    } finally {
+      rmSync(dir, { recursive: true, force: true })
+    }
+  })
+})
 
 describe.skipIf(!hasQemu)('growing with preallocation (skipped without qemu-img)', () => {
   it.each(options.flatMap((each) => preallocations.map((mode) => [each, mode] as const)))(
