@@ -78,6 +78,7 @@ export class RaidMarks implements RegionMarks, Marks {
   async #load(): Promise<void> {
     const superblocks: { volume: Volume; sector: Uint8Array }[] = []
     for (const volume of this.#metadata) {
+      if (volume.size < SECTOR) continue
       const sector = new Uint8Array(SECTOR)
       await readVolume(volume, 0, sector)
       if (viewOf(sector).getUint32(0, true) === raidMagic) superblocks.push({ volume, sector })

@@ -63,6 +63,7 @@ export async function openStore(name: string, volume: Volume, chunk: number): Pr
 /** A snapshot whose store ran full: the kernel no longer copies anything to it. */
 export async function isInvalid(volume: Volume): Promise<boolean> {
   const head = new Uint8Array(8)
+  if (volume.size < head.length) return false
   await readVolume(volume, 0, head)
   const view = viewOf(head)
   return view.getUint32(0, true) === magic && view.getUint32(4, true) === 0
@@ -70,7 +71,7 @@ export async function isInvalid(volume: Volume): Promise<boolean> {
 
 async function checkHeader(name: string, store: Storage, chunk: number): Promise<void> {
   const head = new Uint8Array(SECTOR)
-  await store.read(0, head)
+  if (store.size >= SECTOR) await store.read(0, head)
   const view = viewOf(head)
   if (view.getUint32(0, true) !== magic) {
     throw lvmError('IMG_CORRUPT', `the store of snapshot ${name} has no header`)

@@ -154,6 +154,19 @@ describe('hostile disks', () => {
     expect(corruptions + checkErrors).toBe(1)
   })
 
+  it('a snapshot whose store has no room for its header', async () => {
+    const disk = buildDisk(
+      8,
+      volume('v0', segments[0] as string) +
+        volume('v1', 'extent_count = 0 type = "striped" stripe_count = 1 stripes = ["pv0", 3]') +
+        volume('v2', 'extent_count = 2 type = "snapshot" origin = "v0" cow_store = "v1" chunk_size = 2'),
+      new Uint8Array(0),
+    )
+    await using image = await openVolume([disk], 'v1')
+    await expect(image.read(0, new Uint8Array(512))).rejects.toMatchObject({ code: 'IMG_CORRUPT' })
+    expect((await image.check?.())?.corruptions).toBe(2)
+  })
+
   it('RAID 10 with more copies than images', async () => {
     const raid = (copies: number): string =>
       `extent_count = 2 type = "raid10" device_count = 2 stripe_size = 2 data_copies = ${copies} raid0_lvs = ["v0", "v0"]`
