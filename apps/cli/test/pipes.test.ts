@@ -1,12 +1,22 @@
-import { spawn } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { img, imgBytes, imgFile, mustImg, runProgram, temporaryDirectory } from './support/cli.js'
+import {
+  img,
+  imgBytes,
+  imgFile,
+  mustImg,
+  type Outcome,
+  runProgram,
+  temporaryDirectory,
+} from './support/cli.js'
 import { makeDisk, sha256 } from './support/content.js'
 import { hasQemu } from './support/qemu.js'
 
 const cwd = temporaryDirectory()
+const canLoop =
+  process.platform === 'linux' && process.geteuid?.() === 0 && spawnSync('losetup', ['--find']).status === 0
 let disk: Uint8Array
 
 beforeAll(async () => {
@@ -92,6 +102,51 @@ describe('standard input', () => {
     expect([code, stdout]).toEqual([1, ''])
     expect(stderr).toContain(`img: ${message}`)
   })
+})
+
+describe.skipIf(process.platform === 'win32')('what is no pipe, as standard input or output', () => {
+  const sh = (command: string): Promise<Outcome> =>
+    runProgram('bash', ['-c', command, process.execPath, imgFile], { cwd })
+
+  it('a file is read from where it stands', async () => {
+    const { code, stderr } = await sh(
+      '(dd bs=512 count=1 of=/dev/null 2>/dev/null; "$0" "$1" convert -f raw - -O raw rest.raw) < disk.raw',
+    )
+    expect([code, stderr]).toEqual([0, ''])
+    expect(sha256(join(cwd, 'rest.raw'))).toBe(sha256(disk.subarray(512)))
+  })
+
+  it('a directory is refused, and no empty image made', async () => {
+    const { code, stderr } = await sh('"$0" "$1" convert -f raw - -O raw none.raw < /')
+    expect([code, stderr]).toEqual([1, 'img: cannot read standard input: is a directory\n'])
+    expect(existsSync(join(cwd, 'none.raw'))).toBe(false)
+  })
+
+  it.skipIf(!canLoop)(
+    'a block device is read, not taken for nothing (skipped without loop devices)',
+    async () => {
+      writeFileSync(join(cwd, 'device.raw'), disk)
+      const device = execFileSync('losetup', ['--find', '--show', join(cwd, 'device.raw')], {
+        encoding: 'utf8',
+      }).trim()
+      try {
+        await sh(`"$0" "$1" convert -f raw - -O qcow2 device.qcow2 < ${device}`)
+        const { stdout } = await sh(`"$0" "$1" measure -f raw -O raw - < ${device}`)
+        expect(stdout).toContain(`fully allocated size: ${Math.floor(disk.length / 512) * 512}`)
+      } finally {
+        execFileSync('losetup', ['--detach', device])
+      }
+      await expectImage('device.qcow2')
+    },
+  )
+
+  it.skipIf(process.platform !== 'linux')(
+    'a full disk behind standard output is told (skipped but on Linux)',
+    async () => {
+      const { code, stderr } = await sh('"$0" "$1" info disk.qcow2 > /dev/full')
+      expect([code, stderr]).toEqual([1, 'img: cannot write to standard output: No space left on device\n'])
+    },
+  )
 })
 
 describe('from a pipe into a pipe', () => {

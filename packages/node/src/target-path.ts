@@ -52,12 +52,15 @@ export function orMissing<T>(look: () => T): T | undefined {
 /**
  * Looks at the name of a target. Symbolic links are followed, also one that points to nothing: the file that it names is
  * the target, as for `open(2)`.
- * @throws {ImageError} IMG_NOT_FOUND for a missing directory, IMG_UNSUPPORTED for a directory or a socket, IMG_PERMISSION.
+ * @throws {ImageError} IMG_NOT_FOUND for a missing directory, IMG_UNSUPPORTED for a directory, the name of one (`a/`) or a socket,
+ * IMG_PERMISSION.
  */
 export function inspectTarget(path: string): TargetPath {
   try {
+    if (path === '') throw systemError(constants.errno.ENOENT, 'open')
     const absolute = isAbsolute(path) ? path : process.cwd() + sep + path
     const stats = orMissing(() => statSync(absolute))
+    if (stats === undefined && namesDirectory(path)) throw systemError(constants.errno.EISDIR, 'open')
     const kind = kindOf(stats, path)
     // The links in /proc that /dev/stdout leads to name no file where it is a pipe.
     if (kind === 'stream') return { path: absolute, kind, stats }
@@ -67,6 +70,11 @@ export function inspectTarget(path: string): TargetPath {
   } catch (error) {
     throw toImageError(error, { source: path, action: 'create' })
   }
+}
+
+/** A name of which `open(2)` makes no file. */
+function namesDirectory(path: string): boolean {
+  return path.endsWith('/') || path.endsWith(sep)
 }
 
 function kindOf(stats: Stats | undefined, source: string): TargetPath['kind'] {

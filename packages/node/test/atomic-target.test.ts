@@ -85,6 +85,8 @@ describe('a new file', () => {
   it('needs its directory', async () => {
     await expect(createTarget(join(place(), 'missing', 'disk'))).rejects.toEqual(failure('IMG_NOT_FOUND'))
     await expect(createTarget(base)).rejects.toEqual(failure('IMG_UNSUPPORTED'))
+    await expect(createTarget(`${join(place(), 'none')}/`)).rejects.toEqual(failure('IMG_UNSUPPORTED'))
+    await expect(createTarget('')).rejects.toEqual(failure('IMG_NOT_FOUND'))
   })
 
   it('made by two at once is one of both', async () => {

@@ -1,4 +1,4 @@
-import { createReadStream, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import {
   type BlockDevice,
   concatenate,
@@ -13,6 +13,7 @@ import { namedFormat, openNamed } from '../open.js'
 import { checkOpenValues, parseOpenValues } from '../open-values.js'
 import { openSnapshot } from '../snapshots.js'
 import type { ConvertArguments } from './arguments.js'
+import { bytesOf, openInput } from './pipe-input.js'
 
 /** What `convert` reads from: disks, or a pipe. */
 export type Source =
@@ -101,11 +102,12 @@ export async function openPipe(
   const options = checkOpenValues(format, parseOpenValues(open), context)
   const registry = await context.registry()
   const onWarning = context.warn
-  const input = name === '-' ? process.stdin : createReadStream(name)
+  const input = openInput(name)
+  const bytes = bytesOf(input, label)
   return {
     kind: 'pipe',
     label,
-    reader: await readImageStream(format, input, { label, signal, registry, options, onWarning }),
+    reader: await readImageStream(format, bytes, { label, signal, registry, options, onWarning }),
     close: () => {
       input.destroy()
       return Promise.resolve()

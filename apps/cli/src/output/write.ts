@@ -1,4 +1,5 @@
 import { writeSync } from 'node:fs'
+import { Failure, systemText } from '../errors.js'
 
 /** Whoever read our output has gone: end without a word. */
 export class ReaderGone extends Error {}
@@ -20,9 +21,17 @@ function writeAll(fd: number, text: string): void {
   }
 }
 
-/** Writes to stdout, whole and at once: `process.stdout` would cost start-up time and loses output on exit. */
+/**
+ * Writes to stdout, whole and at once: `process.stdout` would cost start-up time and loses output on exit.
+ * @throws {Failure} where it cannot be written.
+ */
 export function printOut(text: string): void {
-  writeAll(1, text)
+  try {
+    writeAll(1, text)
+  } catch (error) {
+    const reason = systemText(error)
+    throw reason === undefined ? error : new Failure(`cannot write to standard output: ${reason}`)
+  }
 }
 
 /** Writes to stderr. Where nobody can read that, it is given up: there is nowhere left to complain. */
