@@ -236,9 +236,8 @@ export class ClusterAllocator {
   /** Index after the last cluster in use. */
   async usedEnd(): Promise<number> {
     const { entries } = this.#refcounts
-    for (let index = this.#refcounts.tableEntries - 1; index >= 0; index--) {
-      const block = await this.#refcounts.block(index)
-      if (block === undefined) continue
+    for (const { index } of [...this.#refcounts.blockEntries()].reverse()) {
+      const block = (await this.#refcounts.block(index)) as Uint8Array
       for (let i = entries - 1; i >= 0; i--) {
         if (getRefcount(block, i, this.#bits) !== 0) return index * entries + i + 1
       }

@@ -3,6 +3,7 @@ import { alignDown } from '../bytes.js'
 import { ImageError } from '../errors.js'
 import type { DiskImage } from '../image.js'
 import { pageAligned } from '../page-aligned.js'
+import { isWritable, type WritableStorage } from '../storage.js'
 import { readsZero } from './batches.js'
 import type { JobOptions } from './types.js'
 
@@ -103,6 +104,7 @@ async function copyDown(
   const buffers = [pageAligned(Math.min(step, total)), pageAligned(Math.min(step, total))]
   let copied = 0
   let writing: Promise<void> = Promise.resolve()
+  const early = new EarlyFlush(base)
   // Reads one piece while the one before is written.
   const copy = async (offset: number, end: number): Promise<void> => {
     if (dryRun) copied += end - offset
@@ -119,6 +121,7 @@ async function copyDown(
       writing.catch(() => undefined)
       copied += bytes.length
       at = stop
+      early.after(bytes.length)
     }
   }
   let start = -1
@@ -141,8 +144,10 @@ async function copyDown(
     }
     if (start >= 0) await copy(start, end)
     await writing
+    await early.done()
   } finally {
     await writing.catch(() => undefined)
+    await early.done().catch(() => undefined)
   }
   options.onProgress?.({ done: total, total, unit: 'bytes', phase: 'commit' })
   return copied
@@ -154,4 +159,36 @@ function held(extent: Extent, depth: number): 'data' | 'zero' | 'nothing' {
   // Nothing in a layer whose own backing file has ended: zeros, unless that backing file is the base.
   if (extent.kind === 'unallocated' && extent.depth === depth - 1) return 'nothing'
   return readsZero(extent) ? 'zero' : 'data'
+}
+
+/** Bytes after which the host is asked to begin storing what was written. */
+const flushStep = 32 * 1024 * 1024
+
+/** Has data stored while more is copied: all of it has to be durable in the end, and would be waited for then. */
+class EarlyFlush {
+  readonly #storage: WritableStorage | undefined
+  #bytes = 0
+  #busy = false
+  #flushing: Promise<void> = Promise.resolve()
+
+  constructor({ storage }: DiskImage) {
+    this.#storage = isWritable(storage) ? storage : undefined
+  }
+
+  after(bytes: number): void {
+    this.#bytes += bytes
+    if (this.#busy || this.#bytes < flushStep || this.#storage === undefined) return
+    this.#bytes = 0
+    this.#busy = true
+    this.#flushing = this.#storage.flush().then(() => {
+      this.#busy = false
+    })
+    // Told of by `done`. After a failure there is no further try: `#busy` stays.
+    this.#flushing.catch(() => undefined)
+  }
+
+  /** @throws {ImageError} where data could not be stored: it is told only once by some hosts. */
+  done(): Promise<void> {
+    return this.#flushing
+  }
 }
