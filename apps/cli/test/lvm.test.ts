@@ -100,6 +100,21 @@ describe('a disk with volumes', () => {
     expect(small.stderr).toContain('has no room for the 3145728 bytes of its source')
   })
 
+  it('takes a share of the physical volumes that are named', async () => {
+    await mustImg([...create, '--pv', 'share1.raw', '--lv', 'first=2M', 'share0.raw', '16M'], { cwd })
+    const others = ['--open', 'pv=share1.raw']
+    const disks = async (): Promise<
+      { readonly name: string; readonly size: number; readonly free: number }[]
+    > => (await group('share0.raw', ...others))['physical-volumes'] as never
+    const [, before] = await disks()
+    await mustImg(['lvm', 'create', '--on', 'pv1', ...others, 'share0.raw', 'all', '100%FREE'], { cwd })
+    const [first, after] = await disks()
+    expect([before?.free, after?.free]).toEqual([before?.size, 0])
+    expect(first?.free).toBeGreaterThan(0)
+    const none = await img(['lvm', 'create', '--on', 'pv1', ...others, 'share0.raw', 'x', '50%FREE'], { cwd })
+    expect(none.stderr).toMatch(/50%FREE is no room: 0 bytes are free in vg0, pv1/)
+  })
+
   it('is managed by verbs', async () => {
     await mustImg([...create, '--lv', 'root,from=root.qcow2', 'verbs.raw', '12M'], { cwd })
     const verb = (...args: string[]): Promise<string> => mustImg(['lvm', ...args], { cwd })

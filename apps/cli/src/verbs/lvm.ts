@@ -185,7 +185,7 @@ async function create(
   const group = await volumes.info()
   const wanted: NewVolume = {
     name,
-    size: volumeSize(argument, { group, stripes }),
+    size: volumeSize(argument, { group, stripes, on: options.on as string[] | undefined }),
     stripes,
     stripeSize:
       options.stripeSize === undefined ? undefined : sizeArgument('stripe size', String(options.stripeSize)),

@@ -6,6 +6,8 @@ import { sizeArgument } from '../sizes.js'
 export interface SizeContext {
   readonly group: VolumeGroupInfo
   readonly stripes?: number | undefined
+  /** Names of the physical volumes that alone are to be used: then `FREE` and `PVS` are theirs. */
+  readonly on?: readonly string[] | undefined
   /** Bytes of the volume now, to which a sign refers. */
   readonly now?: number | undefined
 }
@@ -14,15 +16,21 @@ export interface SizeContext {
  * Bytes of a volume as typed: a size, `+SIZE` or `-SIZE` where it has one now, or a share such as `100%FREE`, `50%VG`.
  * @throws {Failure}
  */
-export function volumeSize(text: string, { group, stripes = 1, now }: SizeContext): number {
+export function volumeSize(text: string, { group, stripes = 1, on = [], now }: SizeContext): number {
   const share = /^(\+?)(\d+)%(FREE|VG|PVS)$/i.exec(text)
   if (share !== null) {
     const [, sign, percent, of = ''] = share
-    const whole = /free/i.test(of) ? group.free : group.size
+    const named = on.length === 0 ? [] : group.physicalVolumes.filter(({ name }) => on.includes(name))
+    const sum = (key: 'free' | 'size'): number =>
+      named.length === 0 ? group[key] : named.reduce((total, pv) => total + pv[key], 0)
+    const whole = /free/i.test(of) ? sum('free') : /pvs/i.test(of) ? sum('size') : group.size
     const unit = group.extentSize * stripes
     const bytes = Math.floor((whole * Number(percent)) / 100 / unit) * unit
     const size = sign === '+' || (now !== undefined && /free/i.test(of)) ? (now ?? 0) + bytes : bytes
-    if (size <= 0) throw new Failure(`${text} is no room: ${group.free} bytes are free in ${group.name}`)
+    if (size <= 0)
+      throw new Failure(
+        `${text} is no room: ${sum('free')} bytes are free in ${[group.name, ...on].join(', ')}`,
+      )
     return size
   }
   if (now !== undefined && /^[+-]/.test(text)) {
