@@ -76,6 +76,13 @@ async function resizeRaw(
     })
   }
   await storage.truncate(base + size, { signal })
+  // A device takes a smaller size without a word, and stays as it is.
+  if (storage.size !== base + size) {
+    throw new ImageError('IMG_UNSUPPORTED', `${storage.label} is a device, which keeps its size`, {
+      format: 'raw',
+      source: storage.label,
+    })
+  }
   if (grown <= 0 || preallocation === 'off') return
   try {
     await preallocate(storage, before, grown, preallocation, { signal })

@@ -186,6 +186,17 @@ describe('resizing a raw disk', () => {
     expect((await open(memoryStorage(pattern(1000)), { size: 512 }, true)).resize).toBeUndefined()
   })
 
+  it('is refused where the storage keeps its size, as a device does', async () => {
+    const file = memoryStorage(pattern(1024))
+    const device = Object.assign(Object.create(file), { truncate: async () => undefined })
+    const disk = await open(device, {}, true)
+    await expect(disk.resize?.(512, { shrink: true })).rejects.toThrow(
+      refusal('IMG_UNSUPPORTED', 'keeps its size'),
+    )
+    expect([disk.size, file.size]).toEqual([1024, 1024])
+    await disk.resize?.(1024)
+  })
+
   it.each(['falloc', 'full'] as const)(
     'with preallocation %s reserves the new room alone',
     async (preallocation) => {
