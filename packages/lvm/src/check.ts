@@ -9,6 +9,8 @@ import { physicalVolumes } from './open-volume.js'
 import type { PoolLeaks } from './repair-thin.js'
 import { snapshotLinks } from './snapshot-links.js'
 import { isInvalid, openStore, readTables } from './snapshot-store.js'
+import { messagesOf } from './thin-links.js'
+import type { LogicalVolume } from './volume-group.js'
 
 /**
  * Checks a volume group: the copies of its metadata, its segments, the stores of its snapshots, and the metadata of its thin
@@ -25,7 +27,8 @@ export async function checkGroup(session: GroupSession, options: CheckOptions): 
     if (segments[0]?.type !== 'thin-pool') continue
     await attempt(findings, `thin pool ${name}`, async () => {
       const repair = options.repair && ((leaks: PoolLeaks) => repairPool(session, name, leaks, options))
-      await checkThinPool(await volumes.poolParts(name), findings, repair)
+      const pending = messagesOf(group.logicalVolumes.get(name) as LogicalVolume).length > 0
+      await checkThinPool({ ...(await volumes.poolParts(name)), pending }, findings, repair)
     })
   }
   for (const { store, chunk } of snapshotLinks(group).values()) {

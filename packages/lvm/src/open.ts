@@ -18,6 +18,7 @@ import { dataExtents } from './reshape.js'
 import { findPhysicalVolumes, readGroup } from './scan.js'
 import { snapshotLinks } from './snapshot-links.js'
 import { snapshotStore } from './snapshots.js'
+import { messagesOf } from './thin-links.js'
 import { randomFrom } from './uuid.js'
 import type { LogicalVolume, VolumeGroup } from './volume-group.js'
 import { volumeStore } from './volume-store.js'
@@ -113,8 +114,9 @@ async function driverOf(
   name: string | undefined,
   context: OpenContext,
 ): Promise<Driver> {
+  const chosen = name ?? onlyVisible(session.group)
+  if (context.writable && !context.inspect && context.repair !== true) await finishChanges(session, context)
   const { group } = session
-  const chosen = name ?? onlyVisible(group)
   let unreadable = chosen === undefined ? severalError(group) : undefined
   const inspectOnly = lvmError('IMG_REFERENCE_DENIED', 'the volume was opened for information only')
   if (context.inspect && chosen !== undefined) sizeOf(group, chosen)
@@ -150,6 +152,11 @@ async function driverOf(
     context,
     changed: () => volume?.forget(),
   })
+  // What the volume has marked as being written is settled too: others mark the same places.
+  const settled = async (options?: IoOptions): Promise<void> => {
+    await volume?.flush(options)
+    await volume?.close()
+  }
   const driver: Driver = {
     get size() {
       return chosen === undefined ? storage.size : (volume?.size ?? sizeOf(session.group, chosen))
@@ -164,11 +171,11 @@ async function driverOf(
     // Where no volume was chosen, those of the whole group are listed.
     snapshots: flushedFirst(
       snapshotStore({ session, random, context, origin: chosen, changed: () => volume?.forget() }),
-      async (options) => volume?.flush(options),
+      settled,
     ),
-    volumes: flushedFirst(store, async (options) => volume?.flush(options)),
+    volumes: flushedFirst(store, settled),
     async check(options) {
-      if (options.repair !== undefined) await volume?.flush(options)
+      if (options.repair !== undefined) await settled(options)
       const { checkGroup } = await import('./check.js')
       const result = await checkGroup(session, options)
       if (options.repair !== undefined) volume?.forget()
@@ -204,6 +211,18 @@ async function openedVolume(
   const volume = new OpenVolume(session, name, context, writable)
   await volume.open()
   return volume
+}
+
+/** A change of a thin pool that a power cut came into is brought to its end. What cannot be is refused when it is in the way. */
+async function finishChanges(session: GroupSession, context: OpenContext): Promise<void> {
+  try {
+    const pools = [...session.group.logicalVolumes.values()]
+    if (pools.every((pool) => messagesOf(pool).length === 0)) return
+    const { finishMessages } = await import('./pool-messages.js')
+    await finishMessages(session, context)
+  } catch (error) {
+    if (!ImageError.is(error)) throw error
+  }
 }
 
 /** How the volume is written. Where it cannot be, and was not asked for by name, only writing to it tells. */

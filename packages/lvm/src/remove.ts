@@ -16,13 +16,7 @@ export function removedWith(group: VolumeGroup, volume: LogicalVolume): Readonly
   if (link?.merging) throw refused(volume.name, `is being merged into ${link.origin}`)
   if (link !== undefined) return new Set([volume.name, link.joint.name])
   const types = volume.segments.map(({ type }) => type)
-  if (types.includes('thin')) {
-    throw refused(
-      volume.name,
-      'is a thin volume: its pool would have to give back its blocks',
-      'remove it with lvm2',
-    )
-  }
+  if (types.includes('thin')) throw refused(volume.name, 'is a thin volume among other segments')
   const removed = new Set<string>()
   collect(group, volume, removed)
   const users = [...group.logicalVolumes.values()].filter(

@@ -22,6 +22,7 @@ import { removedWith } from './remove.js'
 import { appendSegments, stripedSegments } from './segments.js'
 import { type SnapshotLink, snapshotLinks } from './snapshot-links.js'
 import { exceptionBytes, openStore, readTables } from './snapshot-store.js'
+import { type ThinLink, thinInfo, thinLinks, thinOf } from './thin-links.js'
 import { newUuid, type Random } from './uuid.js'
 import { readVolume, type Volume } from './volume.js'
 import type { LogicalVolume, VolumeGroup } from './volume-group.js'
@@ -41,8 +42,11 @@ export interface SnapshotParts {
   changed(): void
 }
 
+const thinSnapshots = (): Promise<typeof import('./thin-snapshots.js')> => import('./thin-snapshots.js')
+
 /**
- * Classic snapshots of a volume: a store of its own, into which chunks are copied before they change.
+ * Snapshots of a volume. Classic ones have a store of their own, into which chunks are copied before they change; those of thin
+ * volumes are volumes of the same pool.
  * Sources: lvm2 tools/lvcreate.c, lib/metadata/snapshot_manip.c; Linux drivers/md/dm-snap-persistent.c.
  */
 export function snapshotStore(parts: SnapshotParts): SnapshotStore<Driver> {
@@ -51,28 +55,50 @@ export function snapshotStore(parts: SnapshotParts): SnapshotStore<Driver> {
     [...snapshotLinks(session.group).values()].filter(
       ({ origin }) => parts.origin === undefined || origin === parts.origin,
     )
-  const list = (): SnapshotInfo[] => links().map((link) => infoOf(session.group, link))
-  const find = (idOrName: string): SnapshotLink => {
+  const thins = (): ThinLink[] =>
+    thinLinks(session.group).filter(({ origin }) => parts.origin === undefined || origin === parts.origin)
+  const list = (): SnapshotInfo[] => [
+    ...links().map((link) => infoOf(session.group, link)),
+    ...thins().map((link) => thinInfo(session.group, link)),
+  ]
+  const find = (idOrName: string): SnapshotLink | ThinLink => {
     const found = findSnapshot(list(), idOrName)
-    const link = links().find(({ store }) => store === found?.name)
+    const link =
+      links().find(({ store }) => store === found?.name) ??
+      thins().find(({ volume }) => volume.name === found?.name)
     if (link === undefined) throw lvmError('IMG_NOT_FOUND', `there is no snapshot ${idOrName}`)
     return link
   }
   return {
     list,
-    open: (idOrName) => openSnapshot(parts, find(idOrName)),
+    async open(idOrName) {
+      const link = find(idOrName)
+      if ('store' in link) return openSnapshot(parts, link)
+      const { openThinSnapshot } = await thinSnapshots()
+      return openThinSnapshot(session, link, parts.context.warn)
+    },
     async create(name, options) {
       await createSnapshot(parts, name, options)
       parts.changed()
       return list().find((each) => each.name === name) as SnapshotInfo
     },
     async apply(idOrName, options) {
-      await applySnapshot(parts, find(idOrName), options)
+      const link = find(idOrName)
+      if ('store' in link) await applySnapshot(parts, link, options)
+      else await (await thinSnapshots()).applyThinSnapshot(session, link, options)
       parts.changed()
     },
     async delete(idOrName, options) {
-      const { store, origin } = find(idOrName)
+      const link = find(idOrName)
       const { group } = session
+      if (!('store' in link)) {
+        const { name } = link.volume
+        const { removeThin } = await thinSnapshots()
+        await removeThin(session, name, `img snapshot -d ${name} ${group.name}/${link.origin}`, options)
+        parts.changed()
+        return
+      }
+      const { store, origin } = link
       const names = removedWith(group, group.logicalVolumes.get(store) as LogicalVolume)
       await session.change(
         `img snapshot -d ${store} ${group.name}/${origin}`,
@@ -119,6 +145,10 @@ async function createSnapshot(
   if (origin === undefined)
     throw lvmError('IMG_BAD_OPTION', 'the volume to take a snapshot of has to be named')
   const volume = ownVolume(group, origin)
+  if (thinOf(volume) !== undefined) {
+    const { createThinSnapshot } = await thinSnapshots()
+    return createThinSnapshot(session, random, name, volume, options)
+  }
   assertOrigin(group, volume)
   checkVolumeName(group, name)
   const extents = storeExtents(group, volume, options?.size, context.warn)
@@ -168,7 +198,6 @@ function assertOrigin(group: VolumeGroup, volume: LogicalVolume): void {
   const own = snapshotLinks(group).get(volume.name)
   if (own !== undefined) refuse('is a snapshot itself: take one of its origin', `its origin is ${own.origin}`)
   if (type.endsWith('-pool')) refuse('is a pool: it has no content of its own')
-  if (type === 'thin') refuse('is a thin volume: its snapshots are made by its pool', 'take it with lvm2')
   if (!volume.status.includes('VISIBLE')) refuse('is a part of another volume')
 }
 

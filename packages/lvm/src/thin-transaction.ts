@@ -1,5 +1,5 @@
 import { type Storage, viewOf, writeU64LE } from '@img/core'
-import { blockValue, sealBlock, valueBlock } from './btree-node.js'
+import { blockValue, encodeNode, sealBlock, valueBlock } from './btree-node.js'
 import { type BlockRoom, type TreeChanges, updateTree } from './btree-update.js'
 import { lvmError } from './errors.js'
 import { BLOCK, blockKind } from './metadata-block.js'
@@ -114,6 +114,13 @@ export class PoolChange {
   /** One reference less to a node. True where others refer to it still. */
   release(block: number): boolean {
     return this.#room.release(block)
+  }
+
+  /** A tree of mappings that maps nothing. @returns its root */
+  emptyTree(): number {
+    const block = this.#room.take()
+    this.#room.put(block, encodeNode(block, { leaf: true, keys: [], values: [] }, 8))
+    return block
   }
 
   /** Changes the mappings of a device. @returns their new root; the device has to be given it */

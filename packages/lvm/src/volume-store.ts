@@ -10,6 +10,7 @@ import { removedWith } from './remove.js'
 import { extend, reduce } from './resize-volume.js'
 import { appendSegments, stripedSegments } from './segments.js'
 import { snapshotLinks } from './snapshot-links.js'
+import { thinLinks } from './thin-links.js'
 import { isUuid, newUuid, type Random } from './uuid.js'
 import type { LogicalVolume, VolumeGroup } from './volume-group.js'
 
@@ -76,6 +77,12 @@ export function volumeStore(parts: StoreParts): VolumeStore {
     },
     async remove(name, options) {
       session.assertWritable()
+      if (ownVolume(session.group, name).segments[0]?.type === 'thin') {
+        const { removeThin } = await import('./thin-snapshots.js')
+        await removeThin(session, name, `img lvm remove ${session.group.name}/${name}`, options)
+        changed()
+        return
+      }
       const names = removedWith(session.group, ownVolume(session.group, name))
       await change(
         `img lvm remove ${session.group.name}/${name}`,
@@ -117,7 +124,9 @@ export function volumeStore(parts: StoreParts): VolumeStore {
       )
     },
     async merge(name, options) {
-      const link = snapshotLinks(session.group).get(name)
+      const { group } = session
+      const link =
+        snapshotLinks(group).get(name) ?? thinLinks(group).find(({ volume }) => volume.name === name)
       if (link === undefined) throw lvmError('IMG_NOT_FOUND', `there is no snapshot ${name}`)
       const { snapshotStore } = await import('./snapshots.js')
       const snapshots = snapshotStore({ ...parts, origin: link.origin })

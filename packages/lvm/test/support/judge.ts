@@ -37,6 +37,12 @@ export async function judge(storage: Storage, driver: Driver): Promise<void> {
   else if (segment.type.startsWith('raid')) await judgeRaid(segment, bytes)
 }
 
+/** Whether the volume is a thin one. */
+export async function isThin(storage: Storage): Promise<boolean> {
+  const { group } = await readGroup(await findPhysicalVolumes(storage), undefined, () => undefined)
+  return group?.logicalVolumes.get('lv')?.segments[0]?.type === 'thin'
+}
+
 async function judgePool(driver: Driver): Promise<void> {
   const found: string[] = []
   await driver.check?.({ onFinding: ({ message }) => found.push(message) })

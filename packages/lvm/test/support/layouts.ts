@@ -131,9 +131,9 @@ const snapshot =
 
 const poolMetadata = 64
 
-/** A pool with blocks of one extent, and room for what is written anew before the old is given back. */
+/** A pool with blocks of one extent, and room for snapshots, and for what is written anew before the old is given back. */
 function thin(extents: number): Layout {
-  const blocks = extents * 3 + 16
+  const blocks = extents * 6 + 16
   return {
     extents: blocks + poolMetadata,
     volumes:

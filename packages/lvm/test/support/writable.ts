@@ -11,7 +11,7 @@ import {
 } from '@img/core'
 import { lvm } from '../../src/format.js'
 import { buildDisk, extentSize } from './build.js'
-import { judge } from './judge.js'
+import { isThin, judge } from './judge.js'
 import { type Layout, layouts, volumeSize } from './layouts.js'
 
 async function writeDisk(
@@ -29,16 +29,33 @@ async function writeDisk(
   await target.write(0, disk, options)
 }
 
+/** The kit gives snapshots one name, which volumes cannot have. */
+function withNames(driver: Driver): Driver {
+  const { snapshots } = driver
+  const create = snapshots?.create
+  if (snapshots !== undefined && create !== undefined) {
+    snapshots.create = async (name, options) => {
+      const taken = (await snapshots.list()).map((each) => each.name)
+      let free = name
+      for (let at = 2; taken.includes(free); at++) free = `${name}${at}`
+      return create.call(snapshots, free, options)
+    }
+  }
+  return driver
+}
+
 /** LVM that makes disks with one volume, so that all of the kit can try it. */
 export const writableLvm: Format = defineFormat({
   ...lvm,
   openOptions: { ...lvm.openOptions, lv: { kind: 'string', help: 'Logical volume', default: 'lv' } },
-  // Snapshots of the group change more than the volume, and are tested apart.
+  // Classic snapshots need room beside the volume, and are tested apart.
   async open(storage, context) {
     const whole = await lvm.open(storage, context)
     // A disk that is opened again has to be one that the kernel takes.
     if (context.writable !== true && context.inspect !== true) await judge(storage, whole)
+    const thin = await isThin(storage)
     context.signal?.throwIfAborted()
+    if (thin) return withNames(whole)
     const { snapshots: _, ...driver } = Object.getOwnPropertyDescriptors(whole)
     return Object.defineProperties({}, driver) as Driver
   },
