@@ -1,6 +1,7 @@
 import { createRegistry, defineFormat, memoryStorage, openImage, referencesFrom } from '@img/core'
 import { describe, expect, it } from 'vitest'
 import { lvm } from '../src/format.js'
+import { buildDisk, volume } from './support/build.js'
 import { digest, openVolume } from './support/open.js'
 import { scenario } from './support/scenarios.js'
 
@@ -121,5 +122,22 @@ describe('a disk inside an image of another format', () => {
       options: { lv: 't2', pv: 'second' },
     })
     expect(await digest(image)).toBe(manifest.logicalVolumes.find(({ name }) => name === 't2')?.sha256)
+  })
+
+  it.each([
+    ['vdo', 'vdo_pool = "part" vdo_offset = 0'],
+    ['writecache', 'origin = "part" writecache = "part" writecache_block_size = 4096'],
+    ['integrity', 'origin = "part" data_sectors = 8 mode = "J" tag_size = 4'],
+    ['vdo-pool', 'data = "part" header_size = 1024'],
+  ])('refuses %s by its name, and tells of it', async (type, rest) => {
+    const part = volume('part', 'extent_count = 1 type = "striped" stripe_count = 1 stripes = ["pv0", 0]')
+    const text = part + volume('odd', `extent_count = 1 type = "${type}" ${rest}`)
+    const disk = buildDisk(2, text, new Uint8Array(0))
+    await expect(openVolume([disk], 'odd')).rejects.toMatchObject({
+      code: 'IMG_UNSUPPORTED',
+      message: expect.stringContaining(`odd: segment type ${type} is not supported`),
+    })
+    await using image = await openVolume([disk], 'part')
+    expect((await image.info()).specific?.['logical-volumes']).toMatchObject([{ type: 'linear' }, { type }])
   })
 })
