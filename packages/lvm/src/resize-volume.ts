@@ -85,6 +85,9 @@ function assertPlain(group: VolumeGroup, volume: LogicalVolume): void {
       throw lvmError(
         'IMG_UNSUPPORTED',
         `${volume.name} is of type ${segment.type}: only linear, striped and thin volumes are resized`,
+        undefined,
+        undefined,
+        'resize it with lvm2: lvextend, lvreduce',
       )
     }
   }
