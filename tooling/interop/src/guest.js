@@ -197,7 +197,14 @@ function prepare() {
   const thin = fixture('thin-64k', 'thin')
   fill(thin, 't2', 'p20')
   lvm(thin, 'tag', 't1', '--add', 'seen')
-  thin.volumes.push('t1', 't2', 's1')
+  // Thin snapshots: one taken, kept and applied, one of a snapshot, which is removed then.
+  snapshot(thin, '-c', 'shot', 't1')
+  fill(thin, 't1', 'p8')
+  snapshot(thin, '-c', 'kept', 't1')
+  snapshot(thin, '-a', 'shot', 't1')
+  snapshot(thin, '-c', 'again', 's1')
+  snapshot(thin, '-d', 's1', 't1')
+  thin.volumes.push('t1', 't2', 'shot', 'kept', 'again')
   const parity = fixture('raid5', 'parity')
   fill(parity, 'r5', 'p24')
   parity.volumes.push('r5', 'r5small')
@@ -223,6 +230,13 @@ function script() {
       )
     }
   }
+  // Parity is what the data says, also where img wrote it.
+  lines.push(
+    'idle() { for i in $(seq 300); do dmsetup status | grep " raid " | grep -qv " idle " || return 0; sleep 0.2; done; }',
+    'idle; for v in r5 r5small; do lvchange --syncaction check parity/$v || fail scrub $v; done; idle',
+    'for n in $(lvs --noheadings -o raid_mismatch_count parity); do [ $n = 0 ] || fail $n mismatches; done',
+    'lvs --noheadings -o raid_mismatch_count parity | grep -q 0 || fail no scrub',
+  )
   for (const volume of ['plain/root', 'grown/root']) {
     lines.push(
       `e2fsck -fn /dev/${volume} || fail e2fsck ${volume}`,
@@ -240,11 +254,23 @@ function script() {
     'lvcreate -y -s -n fourth -L 8M snap/root || fail snapshot',
     'pat k 8 0 65536 /dev/snap/root; sync',
     'lvremove -y snap/third || fail lvremove',
+    ...thinLines(),
     'for v in plain/root plain/later snap/root snap/first snap/fourth grown/root; do sha256sum </dev/$v | sed "s|-|$v|" >>$HD/after.txt; done',
     'for g in $(vgs --noheadings -o vg_name); do vgck $g || fail vgck $g; vgchange -an $g || fail deactivate $g; done',
     'sync; exit $bad',
   )
   return `${lines.join('\n')}\n`
+}
+
+/** What lvm2 does to a thin pool whose snapshots img made. */
+function thinLines() {
+  if (!groups.some(({ name }) => name === 'thin')) return []
+  return [
+    'lvcreate -y -s -kn -n late thin/shot || fail thin snapshot',
+    'pat k 9 0 200000 /dev/thin/t1; pat s 10 3000000 70000 /dev/thin/late; sync',
+    'lvremove -y thin/kept || fail thin lvremove',
+    'for v in thin/t1 thin/shot thin/again thin/late; do sha256sum </dev/$v | sed "s|-|$v|" >>$HD/after.txt; done',
+  ]
 }
 
 /** `HASH  NAME` a line. */
@@ -292,6 +318,15 @@ try {
         if (actual !== expected) throw new Error(`${actual}, not ${expected}`)
       })
     }
+  }
+  const pool = groups.find(({ name }) => name === 'thin')
+  if (pool !== undefined) {
+    check('a thin pool that lvm2 changed can be changed by img again', () => {
+      snapshot(pool, '-d', 'late', 'shot')
+      snapshot(pool, '-c', 'last', 'again')
+      if (sum(pool, 'thin/last') !== sum(pool, 'thin/again')) throw new Error('the snapshot differs')
+      runImg(dir, ['check', '-f', 'lvm', ...opening(pool), pool.disks[0]])
+    })
   }
   check('a disk that lvm2 changed can be changed by img again', () => {
     const plain = groups[0]
