@@ -53,6 +53,19 @@ async function contentOf(disk: DiskImage): Promise<Uint8Array> {
   return bytes
 }
 
+describe('a new LUKS disk', () => {
+  it('is written in full, with every preallocation, and iter-time may be 0', async () => {
+    for (const preallocation of ['off', 'metadata', 'falloc', 'full']) {
+      const storage = await make({ preallocation, 'iter-time': 0 })
+      const disk = await openImage(storage, { format: luks, secret })
+      expect(disk.size).toBe(size)
+      expect((await contentOf(disk)).every((byte) => byte === 0)).toBe(true)
+      await disk.close()
+    }
+    await expect(make({ preallocation: 'some' })).rejects.toMatchObject({ code: 'IMG_BAD_OPTION' })
+  })
+})
+
 describe.skipIf(!hasQemu)('LUKS disks and QEMU (skipped without qemu-img)', () => {
   for (const options of [
     {},
