@@ -139,6 +139,7 @@ describe('httpStorage refuses a server that', () => {
       const server = await serve(1000, ({ response }) => response.writeHead(status).end('no'))
       const error = await expectCode(() => open(server), code)
       expect(error.message).toContain(String(status))
+      if (code === 'IMG_PERMISSION') expect(error.hint).toContain('https://NAME:PASSWORD@')
       expect(server.requests.length).toBe(1)
     })
   }

@@ -52,7 +52,7 @@ export class HttpFaults {
     }
     if (status === 401 || status === 403 || status === 407) {
       return this.#error('IMG_PERMISSION', said, {
-        hint: 'give the header that the server wants, such as Authorization',
+        hint: 'put a name and a password into the URL (https://NAME:PASSWORD@…), or give the header that the server wants',
       })
     }
     return this.#error('IMG_NETWORK', said, { offset })
