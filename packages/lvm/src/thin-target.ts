@@ -11,7 +11,7 @@ import {
 import { BTree, valueAt } from './btree.js'
 import { readNode } from './btree-node.js'
 import { lvmError } from './errors.js'
-import { BLOCK } from './metadata-block.js'
+import { commitPool } from './pool-commit.js'
 import { nextKey } from './search.js'
 import { SpaceMap } from './space-map.js'
 import { timeRange } from './thin.js'
@@ -185,11 +185,8 @@ export class ThinTarget implements Target {
       mapped: this.#pending,
       before: this.#before,
     }
-    const { blocks, superblock: next } = await transact(storage, superblock, space, change)
-    for (const [block, bytes] of blocks) await metadata.write(block * BLOCK, bytes, options)
-    await flush()
-    await metadata.write(0, next, options)
-    await flush()
+    const next = await transact(storage, superblock, space, change)
+    await commitPool(metadata, next, { flush }, options)
     // What reads on is told of places that may be used anew from now on.
     this.#volume = this.#parts.read()
     this.#pending.clear()
