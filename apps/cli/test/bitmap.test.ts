@@ -81,7 +81,7 @@ describe.skipIf(!canEncrypt())('encryption (skipped without a plugin that has it
     await mustImg(out, { cwd })
     expect(sha256(join(cwd, 'back.raw'))).toBe(sha256(join(cwd, 'disk.raw')))
     const named = 'driver=qcow2,file.filename=luks.qcow2,encrypt.key-secret=s'
-    expect((await img(['map', ...object, '--image-opts', named], { cwd })).code).toBe(0)
+    expect((await img(['map', '--output=json', ...object, '--image-opts', named], { cwd })).code).toBe(0)
     if (!hasQemu) return
     const args = ['compare', ...object, '--image-opts', named, 'driver=raw,file.filename=disk.raw']
     expect((await runProgram('qemu-img', args, { cwd })).code).toBe(0)

@@ -210,3 +210,13 @@ describe('info', () => {
     expect([code, stderr]).toEqual([1, 'img: --image-opts and --format are mutually exclusive\n'])
   })
 })
+
+describe('warnings', () => {
+  it('have a code where output is JSON', async () => {
+    const { code, stderr } = await img(['--json', 'info', 'disk.raw'], { cwd })
+    expect([code, JSON.parse(stderr)]).toEqual([
+      0,
+      { warning: { code: 'WARN_GUESSED_RAW', message: expect.stringContaining('it is read as raw') } },
+    ])
+  })
+})
