@@ -49,5 +49,5 @@ export default {
   noExternal: ['commander'],
   // Otherwise tsup takes the prefix off before the plugin sees it.
   removeNodeProtocol: false,
-  esbuildPlugins: [commanderBuiltins, entryApart, ...library.esbuildPlugins],
+  esbuildPlugins: [commanderBuiltins, entryApart, ...(library.esbuildPlugins ?? [])],
 }

@@ -15,4 +15,4 @@ export interface LibraryOptions {
 }
 
 /** The one build configuration of all packages: ESM, declarations, source maps, shared chunks. */
-export function defineLibrary(options?: LibraryOptions): Options | Options[]
+export function defineLibrary(options?: LibraryOptions): Options

@@ -1,7 +1,7 @@
 import { defaultRegistry, type FormatRegistry, type ImageWarningCode, type WarningListener } from '@img/core'
 import { discover } from './discover.js'
 import { warningJson } from './errors.js'
-import { printErr } from './output/write.js'
+import { printErr, printOut } from './output/write.js'
 import type { Plugin } from './plugins/load.js'
 import { programName } from './program-name.js'
 import { abortOnSignals } from './signals.js'
@@ -23,6 +23,8 @@ export interface Context {
   readonly globals: GlobalOptions
   /** Prints a warning, once, unless quiet. */
   readonly warn: WarningListener
+  /** Prints a line that says what was done. With `--json` there is none: the exit status says it. */
+  readonly announce: (line: string) => void
   /** The registry with all plugins found. */
   readonly registry: () => Promise<FormatRegistry>
   /** Files that the user named in open options: absolute path or URL, and the name as typed. The gate lets them pass. */
@@ -61,6 +63,9 @@ export function createContext(globals: GlobalOptions, quiet: boolean): Context {
   return {
     globals,
     warn,
+    announce: (line) => {
+      if (globals.json !== true) printOut(`${line}\n`)
+    },
     plugins,
     namedFiles: new Map(),
     registry: once(async () => {

@@ -50,10 +50,13 @@ export function defineDryRun(command: Command): Command {
 }
 
 /** What `--dry-run` needs; undefined without it. */
-export async function dryRunOf(options: Options): Promise<DryRun | undefined> {
+export async function dryRunOf(
+  options: Options,
+  { globals }: Pick<Context, 'globals'>,
+): Promise<DryRun | undefined> {
   if (options.dryRun !== true) return undefined
   const { DryRun } = await import('./dry-run/dry-run.js')
-  return new DryRun()
+  return new DryRun(globals.json === true)
 }
 
 /** How the image that a verb is about is opened, as far as all verbs say it alike. */

@@ -19,7 +19,6 @@ import type { DryStorage } from '../dry-run/dry-storage.js'
 import { Failure } from '../errors.js'
 import { openNamed } from '../open.js'
 import type { ListedOption } from '../option-list.js'
-import { printOut } from '../output/write.js'
 import { humanSize } from '../sizes.js'
 import { volumeSize } from '../volumes/size-argument.js'
 import { type DiskSpec, parseDisk, parseVolume, type VolumeSpec } from '../volumes/specs.js'
@@ -94,8 +93,10 @@ export async function makeGroup(format: Format, request: GroupRequest, context: 
     for (const { storage } of targets) await storage.flush()
     for (const target of targets) await target.commit()
     if (!quiet) {
-      for (const { path, size } of sizes) printOut(`Formatting '${path}', fmt=${format.name} size=${size}\n`)
-      for (const { name, size } of made) printOut(`Volume ${name}: ${humanSize(size)} (${size} bytes)\n`)
+      for (const { path, size } of sizes)
+        context.announce(`Formatting '${path}', fmt=${format.name} size=${size}`)
+      for (const { name, size } of made)
+        context.announce(`Volume ${name}: ${humanSize(size)} (${size} bytes)`)
     }
   } catch (error) {
     throw error instanceof Failure || !(error instanceof RangeError)

@@ -6,7 +6,6 @@ import type { DryRun } from '../dry-run/dry-run.js'
 import { Failure, systemText } from '../errors.js'
 import { formatsHint, identityOf, namedFormat, openBackingFile } from '../open.js'
 import type { parseOptionList } from '../option-list.js'
-import { printOut } from '../output/write.js'
 import { targetPath } from '../paths.js'
 import { references } from '../references.js'
 import { humanSize } from '../sizes.js'
@@ -79,7 +78,7 @@ export async function makeImage(
   if (size === undefined) throw new Failure('Image creation needs a size parameter')
   const values = { ...asked, size }
   if (options.q !== true)
-    printOut(`Formatting '${typed}', fmt=${format.name} ${announceOptions(format, values)}\n`)
+    context.announce(`Formatting '${typed}', fmt=${format.name} ${announceOptions(format, values)}`)
   const making = { options: values.values, size, secret }
   if (dryRun === undefined) return write(format, filename, making, context)
   const bytes = await tryToWrite(format, filename, making, { dryRun, context })

@@ -2,6 +2,7 @@ import { accessSync, constants, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { ReferenceResolver, Storage } from '@img/core'
 import { toImageError } from '@img/node'
+import { qemuJson } from '../output/json.js'
 import { printOut } from '../output/write.js'
 import { humanSize } from '../sizes.js'
 import { DryStorage } from './dry-storage.js'
@@ -11,6 +12,12 @@ export class DryRun {
   readonly #storages: DryStorage[] = []
   /** Storages that stay for the next who opens them, by the identity of what is beneath; undefined where none do. */
   #kept: Map<string, DryStorage> | undefined
+  readonly #json: boolean
+
+  /** @param json it is told of as JSON */
+  constructor(json = false) {
+    this.#json = json
+  }
 
   /** Stands before a storage that was opened to be read. @throws {ImageError} where the file could not be written. */
   over(storage: Storage, path: string): DryStorage {
@@ -76,10 +83,9 @@ export class DryRun {
 
   /** Prints what would be done: the lines given, then what it means for each file. */
   print(...lines: readonly string[]): void {
-    const files = this.#storages
-      .filter(({ before, changed }) => changed && before !== undefined)
-      .map(fileLine)
-    printOut([...lines, ...files, 'Nothing was changed (--dry-run).', ''].join('\n'))
+    const files = this.#storages.filter(({ before, changed }) => changed && before !== undefined)
+    if (this.#json) printOut(`${qemuJson({ 'dry-run': true, would: lines, files: files.map(fileJson) })}\n`)
+    else printOut([...lines, ...files.map(fileLine), 'Nothing was changed (--dry-run).', ''].join('\n'))
   }
 
   #add(storage: DryStorage): DryStorage {
@@ -95,6 +101,10 @@ function fileLine({ label, before, size, written }: DryStorage): string {
       ? 'its size would stay'
       : `the file would ${grown} from ${humanSize(before ?? 0)} to ${humanSize(size)}`
   return `${label}: ${humanSize(written)} would be written; ${sizes}.`
+}
+
+function fileJson({ label, before = 0, size, written }: DryStorage): Record<string, string | number> {
+  return { filename: label, written, 'file-size': before, 'new-file-size': size }
 }
 
 /** Where a storage is: only that beneath knows. */

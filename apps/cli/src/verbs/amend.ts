@@ -55,7 +55,7 @@ export const amend: Verb = {
     const listed = help ? [] : parseOptionList(lists)
     const secret = await secretsOf(options, context.warn)
     const signal = context.signal()
-    const dryRun = await dryRunOf(options)
+    const dryRun = await dryRunOf(options, context)
     await using image = await openNamed(
       filename,
       {

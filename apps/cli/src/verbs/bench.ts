@@ -4,6 +4,7 @@ import { isCacheMode } from '../cache-mode.js'
 import type { Context } from '../context.js'
 import { Failure, usageError } from '../errors.js'
 import { openNamed } from '../open.js'
+import { qemuJson } from '../output/json.js'
 import { printOut } from '../output/write.js'
 import { secretsOf } from '../secrets/index.js'
 import { sizeArgument } from '../sizes.js'
@@ -88,14 +89,18 @@ export const bench: Verb = {
     }
     if (image.size === 0) throw new Failure('the image has no room for a request')
     const { count, depth, length, offset, step, flushInterval, write } = plan
-    printOut(
+    context.announce(
       `Sending ${count} ${write ? 'write' : 'read'} requests, ${length} bytes each, ${depth} in parallel ` +
-        `(starting at offset ${offset}, step size ${step})\n`,
+        `(starting at offset ${offset}, step size ${step})`,
     )
-    if (flushInterval > 0) printOut(`Sending flush every ${flushInterval} requests\n`)
+    if (flushInterval > 0) context.announce(`Sending flush every ${flushInterval} requests`)
     const start = performance.now()
     await send(image, plan, signal)
-    printOut(`Run completed in ${((performance.now() - start) / 1000).toFixed(3)} seconds.\n`)
+    const seconds = ((performance.now() - start) / 1000).toFixed(3)
+    if (context.globals.json === true) {
+      const kind = write ? 'write' : 'read'
+      printOut(`${qemuJson({ kind, count, depth, length, offset, step, seconds: Number(seconds) })}\n`)
+    } else printOut(`Run completed in ${seconds} seconds.\n`)
     return 0
   },
 }

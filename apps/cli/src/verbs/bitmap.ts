@@ -90,7 +90,7 @@ export const bitmap: Verb = {
       throw new Failure('Expecting filename and bitmap name')
     }
     const signal = context.signal()
-    const dryRun = await dryRunOf(options)
+    const dryRun = await dryRunOf(options, context)
     await using image = await openNamed(
       filename,
       {

@@ -13,7 +13,6 @@ import type { Context } from '../context.js'
 import { throttledImage } from '../convert/throttle.js'
 import { Failure, usageError } from '../errors.js'
 import { openNamed } from '../open.js'
-import { printOut } from '../output/write.js'
 import { fullName } from '../paths.js'
 import { progressMeter } from '../progress.js'
 import { defineProgress, progressOption } from '../progress-options.js'
@@ -54,7 +53,7 @@ export const commit: Verb = {
     const quiet = options.quiet === true
     const wanted = options.b as string | undefined
     const signal = context.signal()
-    const dryRun = await dryRunOf(options)
+    const dryRun = await dryRunOf(options, context)
     let base: number | undefined
     await using image = await openNamed(
       filename,
@@ -96,7 +95,7 @@ export const commit: Verb = {
       meter.end(complete)
     }
     if (quiet) return 0
-    if (dryRun === undefined) printOut('Image committed.\n')
+    if (dryRun === undefined) context.announce('Image committed.')
     else {
       const lines = wouldCommit(image, target, result)
       // Behind a dry run there is nothing but what is thrown away.

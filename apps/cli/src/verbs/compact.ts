@@ -2,7 +2,6 @@ import type { Command } from 'commander'
 import type { Context } from '../context.js'
 import { Failure, usageError } from '../errors.js'
 import { openNamed } from '../open.js'
-import { printOut } from '../output/write.js'
 import { progressMeter } from '../progress.js'
 import { defineProgress, progressOption } from '../progress-options.js'
 import { secretsOf } from '../secrets/index.js'
@@ -31,7 +30,7 @@ export const compact: Verb = {
     const [filename] = operands
     if (operands.length !== 1 || filename === undefined) throw usageError('Expecting one image file name')
     const signal = context.signal()
-    const dryRun = await dryRunOf(options)
+    const dryRun = await dryRunOf(options, context)
     await using image = await openNamed(
       filename,
       {
@@ -69,7 +68,7 @@ export const compact: Verb = {
       before === undefined || after === undefined
         ? ''
         : ` Disk size: ${humanSize(before)}, now ${humanSize(after)}.`
-    if (!quiet) printOut(`Image compacted.${sizes}\n`)
+    if (!quiet) context.announce(`Image compacted.${sizes}`)
     return 0
   },
 }

@@ -68,7 +68,7 @@ export const convert: Verb = {
     }
     const args = readConvertArguments({ operands, options })
     const secret = await secretsOf(options, context.warn)
-    const dryRun = await dryRunOf(options)
+    const dryRun = await dryRunOf(options, context)
     const source = await openSource(args, context, { signal: context.signal(), secret })
     const endless = source.kind === 'pipe' && source.reader.size === undefined
     const meter = progressMeter(args.progress, args.progressWanted && !args.quiet, endless)

@@ -69,7 +69,7 @@ export const create: Verb = {
       if (found.createGroup !== undefined) {
         const { makeGroup } = await import('../create/group.js')
         const quiet = options.q === true
-        const dryRun = await dryRunOf(options)
+        const dryRun = await dryRunOf(options, context)
         await makeGroup(found, { filename, size, given, volumes, disks, quiet, secret, dryRun }, context)
         return 0
       }
@@ -83,7 +83,7 @@ export const create: Verb = {
         backing: options.b,
         backingFormat: options.F,
       })
-      const dryRun = await dryRunOf(options)
+      const dryRun = await dryRunOf(options, context)
       await makeImage(await format(), filename, values, { options, secret, dryRun }, context)
     } catch (error) {
       throw prefixed(`${filename}: `, error)

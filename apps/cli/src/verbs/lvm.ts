@@ -87,7 +87,7 @@ export const lvm: Verb = {
     const output = outputOption(options)
     const [name] = rest
     const wanted = name === undefined ? undefined : splitVolume(name)
-    const dryRun = await dryRunOf(options)
+    const dryRun = await dryRunOf(options, context)
     const opened = await openGroup(
       filename,
       {
@@ -112,7 +112,7 @@ export const lvm: Verb = {
           context,
         })
         if (options.quiet !== true) {
-          if (dryRun === undefined) printOut(`${said}\n`)
+          if (dryRun === undefined) context.announce(said)
           else dryRun.print(`Would be done: ${said}`)
         }
       }

@@ -49,7 +49,7 @@ export const rebase: Verb = {
     checkCacheMode(options.t, 'cache option')
     checkCacheMode(options.T, 'source cache option')
     const signal = context.signal()
-    const dryRun = await dryRunOf(options)
+    const dryRun = await dryRunOf(options, context)
     const common: OpenArguments = { signal, secret }
     await using image = await openNamed(
       filename,

@@ -4,7 +4,6 @@ import type { Context } from '../context.js'
 import { sizeFailure } from '../create-options.js'
 import { Failure, usageError } from '../errors.js'
 import { type OpenArguments, openNamed } from '../open.js'
-import { printOut } from '../output/write.js'
 import { programName } from '../program-name.js'
 import { secretsOf } from '../secrets/index.js'
 import { humanSize } from '../sizes.js'
@@ -70,7 +69,7 @@ export const resize: Verb = {
       throw usageError(operands.length < 2 ? 'Not enough arguments' : 'Expecting image file name and size')
     }
     const wanted = parseResize(text)
-    const dryRun = await dryRunOf(options)
+    const dryRun = await dryRunOf(options, context)
     const request = growRequest(options)
     // What is grown is opened again, as it would be by then.
     if (request !== undefined) dryRun?.keep()
@@ -103,7 +102,7 @@ export const resize: Verb = {
     } finally {
       await image.close()
     }
-    if (dryRun === undefined && quiet !== true) printOut('Image resized.\n')
+    if (dryRun === undefined && quiet !== true) context.announce('Image resized.')
     for (const line of dryRun === undefined ? meaning : []) context.warn(line)
     let lines: readonly string[] = []
     if (request !== undefined) {
@@ -115,7 +114,7 @@ export const resize: Verb = {
       }
     }
     if (quiet === true) return 0
-    if (dryRun === undefined) printOut(lines.map((line) => `${line}\n`).join(''))
+    if (dryRun === undefined) for (const line of lines) context.announce(line)
     else {
       const resized = `Image would be resized from ${humanSize(before)} to ${humanSize(size)} (${size} bytes).`
       dryRun.print(resized, ...lines)

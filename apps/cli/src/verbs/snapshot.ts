@@ -63,7 +63,7 @@ export const snapshot: Verb = {
     const writable = action !== undefined && action !== 'l'
     const signal = context.signal()
     const size = options.size === undefined ? undefined : sizeArgument('snapshot size', String(options.size))
-    const dryRun = await dryRunOf(options)
+    const dryRun = await dryRunOf(options, context)
     const image = await openNamed(
       filename,
       {
