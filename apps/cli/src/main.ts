@@ -2,6 +2,7 @@ import { checkArgumentBytes } from './argument-bytes.js'
 import { createContext } from './context.js'
 import { describeError, errorJson, Failure, systemCode } from './errors.js'
 import { firstOf } from './first-error.js'
+import { optimiseLater } from './optimise-later.js'
 import { printErr, printOut, ReaderGone } from './output/write.js'
 import { parseProgram } from './program.js'
 import { Interrupted } from './signals.js'
@@ -23,6 +24,7 @@ async function run(args: readonly string[]): Promise<number> {
     return 0
   }
   const { verb, invocation, globals } = parsed
+  if (verb.copies) optimiseLater()
   const context = createContext(globals, invocation.options.q === true)
   return (await verb.run(invocation, context)) ?? 0
 }

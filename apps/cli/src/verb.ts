@@ -17,6 +17,8 @@ export interface Invocation {
 
 /** One command of `img`. */
 export interface Verb {
+  /** Most of its work is to copy. */
+  readonly copies?: true
   /** Words that the first operand may be, where it is no file. */
   readonly firstOperand?: readonly string[] | undefined
   /** Adds options and help to a command that has only the global options. */

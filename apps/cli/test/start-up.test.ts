@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
 
@@ -22,4 +22,16 @@ it('loads nothing at the start that only some verbs need, and what all need in o
   expect(own).toHaveLength(1)
   const others = [...imported].filter((name) => !own.includes(name))
   expect(others.sort()).toEqual(['@img/core', '@img/node', ...cheap].sort())
+})
+
+it('consists of files that the engine keeps and reads with one byte for a character', () => {
+  const folders = ['../dist/', '../../../packages/core/dist/', '../../../packages/node/dist/']
+  const files = folders.flatMap((folder) => {
+    const path = fileURLToPath(new URL(folder, import.meta.url))
+    return readdirSync(path).map((name) => path + name)
+  })
+  const code = files.filter((name) => name.endsWith('.js'))
+  expect(code.length).toBeGreaterThan(10)
+  // Comments inside of classes stay in what is built.
+  expect(code.filter((name) => /[^\0-\x7f]/.test(readFileSync(name, 'utf8')))).toEqual([])
 })

@@ -62,7 +62,7 @@ export class KernelCopy {
 
   /**
    * Copies a batch; false where that is to be done by reading and writing, nothing having been placed.
-   * @throws {ImageError} IMG_NO_SPACE, IMG_IO, IMG_TRUNCATED, …
+   * @throws {ImageError} IMG_NO_SPACE, IMG_IO, IMG_TRUNCATED, or what a driver throws
    */
   async copy(batch: Batch): Promise<boolean> {
     const [extent, more] = batch.extents

@@ -59,19 +59,27 @@ async function attempt(name, task) {
   }
 }
 
-/** Runs both alternately and returns figures of each. */
+/** Seconds that short cases are repeated for, and how often at most: a few runs of half a second tell little. */
+const [seconds, mostRuns] = [20, 25]
+
+/** Runs both alternately, each first in every other round, and returns figures of each. */
 async function pair(theirs, ours, runs, before = () => {}) {
   const figures = { theirs: [], ours: [] }
-  for (let run = 0; run <= runs; run++) {
-    for (const [name, command] of [
-      ['theirs', theirs],
-      ['ours', ours],
-    ]) {
+  const order = [
+    ['theirs', theirs],
+    ['ours', ours],
+  ]
+  let spent = 0
+  for (let run = 0; run <= runs || (spent < seconds && run <= mostRuns); run++) {
+    for (const [name, command] of order) {
       before()
       const result = await measure(command)
       // The first round only warms up.
-      if (run > 0) figures[name].push(result)
+      if (run === 0) continue
+      figures[name].push(result)
+      spent += result.wall
     }
+    order.reverse()
   }
   return figures
 }

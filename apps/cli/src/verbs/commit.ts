@@ -31,6 +31,7 @@ Examples:
 
 /** `img commit`: writes what an image holds into its backing file. */
 export const commit: Verb = {
+  copies: true,
   define(command: Command) {
     defineDryRun(defineProgress(defineSource(command)))
       .usage('[options] FILE')

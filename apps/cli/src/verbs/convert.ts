@@ -27,6 +27,7 @@ Examples:
 
 /** `img convert`: copies what the guest sees into a new image. */
 export const convert: Verb = {
+  copies: true,
   define(command: Command) {
     defineDryRun(defineProgress(defineSource(command, 'each SOURCE')))
       .usage('[options] SOURCE... TARGET')

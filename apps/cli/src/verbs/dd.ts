@@ -39,6 +39,7 @@ interface Operands {
 
 /** `img dd`: copies blocks of an image into a new one. */
 export const dd: Verb = {
+  copies: true,
   define(command: Command) {
     defineSource(command)
       .usage('[options] if=INPUT of=OUTPUT [bs=SIZE] [count=N] [skip=N]')

@@ -23,6 +23,7 @@ Examples:
 
 /** `img rebase`: gives an image another backing file, or none. */
 export const rebase: Verb = {
+  copies: true,
   define(command: Command) {
     defineDryRun(defineProgress(defineSource(command)))
       .usage("[options] -b (BACKING | '') FILE")

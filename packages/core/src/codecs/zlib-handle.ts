@@ -55,7 +55,7 @@ export class ZlibHandle {
   #busy = false
 
   /**
-   * @param stream what a `zlib.create…` call returned
+   * @param stream what one of the `create` functions of `node:zlib` returned
    * @throws TypeError if it is not built as expected
    */
   constructor(stream: unknown) {
