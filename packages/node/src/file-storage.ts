@@ -29,7 +29,7 @@ export interface FileStorage extends Storage {
   readonly regular: boolean
   /** The lock that is held, or why there is none; undefined where none was wanted. */
   readonly lock: ImageLock | undefined
-  /** Always at once. */
+  /** At once, but for short reads where those before had to come from the disk: `read` has the disk do several together. */
   readSync(offset: number, into: Uint8Array): boolean
   /** Asks the host for the size again: after writes that did not go through this storage. */
   refreshSize(): void

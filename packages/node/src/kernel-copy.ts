@@ -69,16 +69,15 @@ export class KernelCopy {
     if (!this.#possible || extent?.kind !== 'data' || extent.hole === true || more !== undefined) return false
     const { storage, hostOffset } = extent
     const from = this.#handle(storage)
-    if (from === undefined || storage.readSync === undefined || hostOffset + batch.length > storage.size)
-      return false
+    if (from === undefined || hostOffset + batch.length > storage.size) return false
     if (!this.#paysFor(from.path)) return false
     const unit = this.#writer.clusterSize
     for (let at = 0; at < batch.length; ) {
-      const zero = this.#isZero(storage, hostOffset + at, Math.min(unit, batch.length - at))
+      const zero = await this.#isZero(storage, hostOffset + at, Math.min(unit, batch.length - at))
       let end = Math.min(at + unit, batch.length)
       while (
         end < batch.length &&
-        this.#isZero(storage, hostOffset + end, Math.min(unit, batch.length - end)) === zero
+        (await this.#isZero(storage, hostOffset + end, Math.min(unit, batch.length - end))) === zero
       )
         end = Math.min(end + unit, batch.length)
       const offset = batch.offset + at
@@ -118,13 +117,19 @@ export class KernelCopy {
     return pays
   }
 
-  #isZero(storage: Storage, offset: number, length: number): boolean {
+  async #isZero(storage: Storage, offset: number, length: number): Promise<boolean> {
     if (this.#keepZeros) return false
     const probe = this.#probe.subarray(0, Math.min(probeBytes, length))
-    // What cannot be looked at now is copied.
-    if (storage.readSync?.(offset, probe) !== true || !isZero(probe)) return false
     const rest = this.#rest.subarray(0, length - probe.length)
-    return storage.readSync?.(offset + probe.length, rest) === true && isZero(rest)
+    return (
+      (await this.#readsZero(storage, offset, probe)) &&
+      (await this.#readsZero(storage, offset + probe.length, rest))
+    )
+  }
+
+  async #readsZero(storage: Storage, offset: number, into: Uint8Array): Promise<boolean> {
+    if (storage.readSync?.(offset, into) !== true) await storage.read(offset, into)
+    return isZero(into)
   }
 
   async #place(source: Storage, hostOffset: number, offset: number, length: number): Promise<void> {

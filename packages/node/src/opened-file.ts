@@ -11,11 +11,20 @@ import {
   sliceStorage,
   type ZeroOptions,
 } from '@img/core'
+import { ColdReads } from './cold-reads.js'
 import { readFully, readFullySync, writeFully, writeFullySync } from './descriptor-io.js'
 import { toImageError } from './errors.js'
 import { type FileHandle, fileHandle } from './file-handle.js'
 import type { FileStorage, OpenFile } from './file-storage.js'
-import { discardRange, fileExtents, type ImageLock, mayBind, preallocate, zeroRange } from './native/index.js'
+import {
+  discardRange,
+  fileExtents,
+  type ImageLock,
+  mayBind,
+  preallocate,
+  willNeed,
+  zeroRange,
+} from './native/index.js'
 
 const closeFile = promisify(close)
 const syncFile = promisify(fdatasync)
@@ -28,6 +37,12 @@ const syncLimit = 64 * 1024
 
 /** Bytes zeroed or discarded between two turns of the event loop. */
 const rangeStep = 64 * 1024 * 1024
+
+/** Lets the reads that are called for at the same time be announced too, before this one is waited for. */
+async function announcedRead(fd: number, into: Uint8Array, offset: number): Promise<number> {
+  await undefined
+  return readFullySync(fd, into, offset)
+}
 
 /** Makes a storage of an open file; closing it closes the file. */
 export function fileStorage(file: OpenFile): FileStorage {
@@ -60,10 +75,11 @@ class OpenedFile implements FileStorage {
   readonly #file: OpenFile
   #size: number
   #closing: Promise<void> | undefined
-  /** Calls that the thread pool has not ended; the descriptor lives as long. */
+  /** Calls that have not ended; the descriptor lives as long. */
   #pending = 0
   #idle: (() => void) | undefined
   #flushFailure: unknown
+  readonly #cold = new ColdReads()
 
   constructor(file: OpenFile) {
     this.#file = file
@@ -101,20 +117,45 @@ class OpenedFile implements FileStorage {
 
   async read(offset: number, into: Uint8Array, options?: IoOptions): Promise<void> {
     options?.signal?.throwIfAborted()
-    if (into.length <= syncLimit) {
-      this.readSync(offset, into)
+    const short = into.length <= syncLimit
+    if (short && !this.#announce(offset, into.length)) {
+      this.#readNow(offset, into)
       return
     }
     this.#checkRead(offset, into.length)
-    const done = await this.#inPool('read', offset, (fd) => readFully(fd, into, offset))
+    const read = short ? announcedRead : readFully
+    const done = await this.#underWay('read', offset, (fd) => read(fd, into, offset))
     if (done < into.length) throw this.#ended(offset + done)
   }
 
   readSync(offset: number, into: Uint8Array): boolean {
+    if (into.length > syncLimit) {
+      this.#readNow(offset, into)
+      return true
+    }
+    if (this.#cold.expected) {
+      this.#checkRead(offset, into.length)
+      return false
+    }
+    const start = performance.now()
+    this.#readNow(offset, into)
+    this.#cold.took(performance.now() - start)
+    return true
+  }
+
+  #readNow(offset: number, into: Uint8Array): void {
     this.#checkRead(offset, into.length)
     const done = this.#atOnce('read', offset, (fd) => readFullySync(fd, into, offset))
     if (done < into.length) throw this.#ended(offset + done)
-    return true
+  }
+
+  /** Has the disk begin with a read, where it had better do that before others are waited for. */
+  #announce(offset: number, length: number): boolean {
+    if (!this.#cold.expected) return false
+    this.#checkRead(offset, length)
+    this.#cold.announced(this.#pending > 0)
+    const { fd, native } = this.#file
+    return willNeed(fd, offset, length, { native })
   }
 
   hostSize(): number {
@@ -163,7 +204,7 @@ class OpenedFile implements FileStorage {
       return
     }
     this.#checkWrite(offset, bytes.length)
-    await this.#inPool('write to', offset, (fd) => writeFully(fd, bytes, offset))
+    await this.#underWay('write to', offset, (fd) => writeFully(fd, bytes, offset))
     this.#grew(offset + bytes.length)
   }
 
@@ -219,7 +260,7 @@ class OpenedFile implements FileStorage {
     this.#checkWrite(offset, length)
     const { native } = this.#file
     const action = 'reserve room for'
-    await this.#inPool(action, offset, (fd) =>
+    await this.#underWay(action, offset, (fd) =>
       preallocate(fd, offset, length, mode, { native, signal: options?.signal }),
     )
     if (length > 0) this.#grew(offset + length)
@@ -231,7 +272,7 @@ class OpenedFile implements FileStorage {
     // After a failure the kernel may call pages clean that never reached the disk: a later success would mean nothing.
     if (this.#flushFailure !== undefined) throw this.#flushFailure
     try {
-      await this.#inPool('flush', undefined, (fd) => syncFile(fd))
+      await this.#underWay('flush', undefined, (fd) => syncFile(fd))
     } catch (error) {
       this.#flushFailure = error
       throw error
@@ -264,8 +305,12 @@ class OpenedFile implements FileStorage {
     }
   }
 
-  /** Runs what waits for the thread pool; the descriptor is not closed before it has ended. */
-  async #inPool<T>(action: string, offset: number | undefined, task: (fd: number) => Promise<T>): Promise<T> {
+  /** Runs what does not end at once; the descriptor is not closed before it has. */
+  async #underWay<T>(
+    action: string,
+    offset: number | undefined,
+    task: (fd: number) => Promise<T>,
+  ): Promise<T> {
     this.#pending++
     try {
       return await task(this.#file.fd)

@@ -36,6 +36,8 @@ export interface LibC {
         length: number,
       ) => Promise<number>)
     | undefined
+  /** `posix_fadvise`. Bound when first asked for. */
+  fadvise(): ((fd: number, offset: number, length: number, advice: number) => number) | undefined
   /** Asynchronous I/O; glibc only, whose control blocks have one layout on both architectures. Bound when first asked for. */
   aio(): AioCalls | undefined
   readonly ioctl: ((fd: number, request: number, argument: Uint8Array) => number) | undefined
@@ -124,11 +126,16 @@ function bindWith(koffi: Koffi): LibC {
     return { address: (bytes) => Number(koffi.address(bytes)), write, error, result, suspend }
   }
   let aio: { readonly calls: AioCalls | undefined } | undefined
+  let fadvise: { readonly call: NativeFunction | undefined } | undefined
   return {
     errno: () => koffi.errno(),
     aio: () => {
       aio ??= { calls: bindAio() }
       return aio.calls
+    },
+    fadvise: () => {
+      fadvise ??= { call: find('int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)') }
+      return fadvise.call
     },
     // off_t has 64 bits on both architectures, with glibc and with musl.
     lseek: find('int64_t lseek(int fd, int64_t offset, int whence)'),

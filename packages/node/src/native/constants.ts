@@ -15,6 +15,9 @@ export const FALLOC_FL_PUNCH_HOLE = 0x02
 /** linux/falloc.h */
 export const FALLOC_FL_ZERO_RANGE = 0x10
 
+/** `posix_fadvise`: the range will be read soon. linux/fadvise.h. */
+export const POSIX_FADV_WILLNEED = 3
+
 /** linux/fs.h: `_IOW(0x94, 9, int)`. */
 export const FICLONE = 0x4004_9409
 /** linux/fs.h: `_IOW(0x94, 13, struct file_clone_range)`. */

@@ -20,3 +20,4 @@ export {
   reserveAhead,
 } from './preallocate.js'
 export { discardRange, punchHole, type ZeroMethod, type ZeroRangeOptions, zeroRange } from './punch.js'
+export { willNeed } from './will-need.js'
