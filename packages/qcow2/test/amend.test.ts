@@ -1,40 +1,19 @@
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type DiskImage, openImage } from '@img/core'
 import { content, patternDisk, random } from '@tooling/test-disks/disks'
-import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
+import { assertClean, hasQemu, must, run } from '@tooling/test-disks/qemu'
 import { FileStorage, MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { registry } from './support/disks.js'
+import { inDirectory, openAt } from './support/on-disk.js'
 import { PowerStorage } from './support/power.js'
 import { besides } from './support/write-run.js'
 
 const KB = 1024
 
-function must(tool: string, ...args: string[]): string {
-  const { status, stdout, stderr } = run(tool, ...args)
-  if (status !== 0) throw new Error(`${tool} ${args.join(' ')}: ${stdout}${stderr}`)
-  return stdout
-}
-
-async function inDirectory(action: (dir: string) => Promise<void>): Promise<void> {
-  const dir = mkdtempSync(join(tmpdir(), 'qcow2-amend-'))
-  try {
-    await action(dir)
-  } finally {
-    rmSync(dir, { recursive: true, force: true })
-  }
-}
-
-function open(dir: string, writable = true): Promise<DiskImage> {
-  return openImage(new FileStorage(join(dir, 'disk.qcow2'), { flags: writable ? 'r+' : 'r' }), {
-    registry,
-    format: 'qcow2',
-    writable,
-    references: besides(dir),
-  })
-}
+const open = (dir: string, writable?: boolean): Promise<DiskImage> =>
+  openAt(join(dir, 'disk.qcow2'), writable)
 
 async function amend(
   dir: string,

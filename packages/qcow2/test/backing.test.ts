@@ -1,32 +1,16 @@
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { copyFileSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { commit, type DiskImage, openImage, rebase, referencesFrom } from '@img/core'
 import { content, patternDisk, random } from '@tooling/test-disks/disks'
-import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
+import { assertClean, hasQemu, must, run } from '@tooling/test-disks/qemu'
 import { FileStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { registry } from './support/disks.js'
+import { inDirectory } from './support/on-disk.js'
 import { PowerStorage } from './support/power.js'
 import { besides } from './support/write-run.js'
 
 const KB = 1024
-
-function must(tool: string, ...args: string[]): string {
-  const { status, stdout, stderr } = run(tool, ...args)
-  if (status !== 0) throw new Error(`${tool} ${args.join(' ')}: ${stdout}${stderr}`)
-  return stdout
-}
-
-/** A directory for one test. */
-async function inDirectory(action: (dir: string) => Promise<void>): Promise<void> {
-  const dir = mkdtempSync(join(tmpdir(), 'qcow2-backing-'))
-  try {
-    await action(dir)
-  } finally {
-    rmSync(dir, { recursive: true, force: true })
-  }
-}
 
 function open(
   dir: string,

@@ -1,41 +1,17 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type DiskImage, openImage } from '@img/core'
 import { content, patternDisk, random } from '@tooling/test-disks/disks'
-import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
+import { assertClean, hasQemu, must, run } from '@tooling/test-disks/qemu'
 import { FileStorage, MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { registry } from './support/disks.js'
 import { passphrase, qemuCreate, secretOf } from './support/encryption.js'
+import { inDirectory, openAt } from './support/on-disk.js'
 import { PowerStorage } from './support/power.js'
 import { besides } from './support/write-run.js'
 
 const KB = 1024
-
-function must(tool: string, ...args: string[]): string {
-  const { status, stdout, stderr } = run(tool, ...args)
-  if (status !== 0) throw new Error(`${tool} ${args.join(' ')}: ${stdout}${stderr}`)
-  return stdout
-}
-
-async function inDirectory(action: (dir: string, path: string) => Promise<void>): Promise<void> {
-  const dir = mkdtempSync(join(tmpdir(), 'qcow2-compact-'))
-  try {
-    await action(dir, join(dir, 'disk.qcow2'))
-  } finally {
-    rmSync(dir, { recursive: true, force: true })
-  }
-}
-
-function open(path: string): Promise<DiskImage> {
-  return openImage(new FileStorage(path, { flags: 'r+' }), {
-    registry,
-    format: 'qcow2',
-    writable: true,
-    references: besides(join(path, '..')),
-  })
-}
 
 interface Kind {
   readonly title: string
@@ -55,7 +31,7 @@ async function make(dir: string, path: string, kind: Kind, next: () => number): 
     below.push('-b', 'base.raw', '-F', 'raw')
   }
   must('qemu-img', 'create', '-q', '-f', 'qcow2', ...below, '-o', kind.options, path, `${size}`)
-  const disk = await open(path)
+  const disk = await openAt(path)
   const unit = disk.clusterSize
   const some = async (count: number): Promise<void> => {
     for (let i = 0; i < count; i++) {
@@ -124,7 +100,7 @@ describe.skipIf(!hasQemu)('compact (skipped without qemu-img)', () => {
       await make(dir, path, kind, next)
       assertClean('qcow2', path)
       const before = statSync(path).size
-      const disk = await open(path)
+      const disk = await openAt(path)
       const wanted = await everything(disk)
       const progress: number[] = []
       await disk.compact?.({ onProgress: ({ done, total }) => progress.push(done / total) })
@@ -137,7 +113,7 @@ describe.skipIf(!hasQemu)('compact (skipped without qemu-img)', () => {
       await disk.close()
       assertClean('qcow2', path)
       expect(freeShare(path)).toBeLessThanOrEqual(0)
-      const again = await open(path)
+      const again = await openAt(path)
       expect(differ(await everything(again), wanted)).toBe(-1)
       await again.compact?.()
       expect(differ(await everything(again), wanted)).toBe(-1)
@@ -160,7 +136,7 @@ describe.skipIf(!hasQemu)('compact (skipped without qemu-img)', () => {
       must('qemu-io', '-c', 'write -P 6 100k 300k', '-c', 'write -P 7 2000k 64k', path)
       must('qemu-io', '-c', 'discard 1000k 900k', path)
       const before = JSON.parse(must('qemu-img', 'info', '--output=json', path))
-      const disk = await open(path)
+      const disk = await openAt(path)
       const wanted = await everything(disk)
       const dirty = await dirtyRanges(disk)
       expect(dirty.length).toBeGreaterThan(1)
@@ -175,7 +151,7 @@ describe.skipIf(!hasQemu)('compact (skipped without qemu-img)', () => {
       assertClean('qcow2', path)
       const after = JSON.parse(must('qemu-img', 'info', '--output=json', path))
       expect(after['format-specific'].data.bitmaps).toEqual(before['format-specific'].data.bitmaps)
-      const again = await open(path)
+      const again = await openAt(path)
       expect(differ(await everything(again), wanted)).toBe(-1)
       await again.close()
 
@@ -225,7 +201,7 @@ describe.skipIf(!hasQemu)('compact (skipped without qemu-img)', () => {
   it('stops where it is when aborted, the image whole', async () => {
     await inDirectory(async (dir, path) => {
       await make(dir, path, kinds[3] as Kind, random(seed + 1))
-      const disk = await open(path)
+      const disk = await openAt(path)
       const wanted = await everything(disk)
       const abort = new AbortController()
       let steps = 0

@@ -1,40 +1,15 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type DiskImage, openImage } from '@img/core'
 import { content, patternDisk, random } from '@tooling/test-disks/disks'
-import { assertClean, hasQemu, run } from '@tooling/test-disks/qemu'
+import { assertClean, hasQemu, must, run } from '@tooling/test-disks/qemu'
 import { FileStorage, MemoryStorage } from '@tooling/test-disks/storage'
 import { describe, expect, it } from 'vitest'
 import { registry } from './support/disks.js'
+import { inDirectory, openAt } from './support/on-disk.js'
 import { PowerStorage } from './support/power.js'
-import { besides } from './support/write-run.js'
 
 const KB = 1024
-
-function must(tool: string, ...args: string[]): string {
-  const { status, stdout, stderr } = run(tool, ...args)
-  if (status !== 0) throw new Error(`${tool} ${args.join(' ')}: ${stdout}${stderr}`)
-  return stdout
-}
-
-async function inDirectory(action: (dir: string, path: string) => Promise<void>): Promise<void> {
-  const dir = mkdtempSync(join(tmpdir(), 'qcow2-compressed-'))
-  try {
-    await action(dir, join(dir, 'disk.qcow2'))
-  } finally {
-    rmSync(dir, { recursive: true, force: true })
-  }
-}
-
-function open(path: string): Promise<DiskImage> {
-  return openImage(new FileStorage(path, { flags: 'r+' }), {
-    registry,
-    format: 'qcow2',
-    writable: true,
-    references: besides(join(path, '..')),
-  })
-}
 
 function seen(path: string): Buffer {
   const out = `${path}.raw`
@@ -76,7 +51,7 @@ describe.skipIf(!hasQemu)('compressed writes in place (skipped without qemu-img)
       )
       const shares = !options.includes('refcount_bits=')
       let snapshot: Uint8Array | undefined
-      let disk = await open(path)
+      let disk = await openAt(path)
       const unit = disk.clusterSize
       for (let i = 0; i < 60; i++) {
         const cluster = Math.floor(next() * Math.ceil(size / unit))
@@ -109,7 +84,7 @@ describe.skipIf(!hasQemu)('compressed writes in place (skipped without qemu-img)
           if (run('qemu-io', '-c', `write -c -P ${i} ${at} ${unit}`, path).status === 0) {
             model.set(seen(path).subarray(at, at + unit), at)
           }
-          disk = await open(path)
+          disk = await openAt(path)
         }
       }
       expect(Buffer.compare(await content(disk), model)).toBe(0)
@@ -132,7 +107,7 @@ describe.skipIf(!hasQemu)('compressed writes in place (skipped without qemu-img)
       writeFileSync(join(dir, 'in.raw'), bytes)
       must('qemu-img', 'convert', '-c', '-O', 'qcow2', join(dir, 'in.raw'), join(dir, 'theirs.qcow2'))
       must('qemu-img', 'create', '-q', '-f', 'qcow2', path, `${bytes.length}`)
-      const disk = await open(path)
+      const disk = await openAt(path)
       await disk.writeCompressed?.(0, bytes)
       await disk.close()
       assertClean('qcow2', path)
@@ -144,7 +119,7 @@ describe.skipIf(!hasQemu)('compressed writes in place (skipped without qemu-img)
   it('takes whole clusters only, and none where there is a data file', async () => {
     await inDirectory(async (dir, path) => {
       must('qemu-img', 'create', '-q', '-f', 'qcow2', path, '1M')
-      const disk = await open(path)
+      const disk = await openAt(path)
       await expect(disk.writeCompressed?.(0, new Uint8Array(100))).rejects.toThrow(RangeError)
       await expect(disk.writeCompressed?.(100, new Uint8Array(64 * KB))).rejects.toThrow(RangeError)
       await disk.close()

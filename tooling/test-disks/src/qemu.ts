@@ -13,6 +13,13 @@ export function run(tool: string, ...args: string[]): Run {
   return { status, stdout, stderr }
 }
 
+/** What a tool printed. @throws {Error} with all it said where it fails. */
+export function must(tool: string, ...args: string[]): string {
+  const { status, stdout, stderr } = run(tool, ...args)
+  if (status !== 0) throw new Error(`${tool} ${args.join(' ')}: ${stdout}${stderr}`)
+  return stdout
+}
+
 const found = run('qemu-img', '--version').status === 0 && run('qemu-io', '--version').status === 0
 
 /** True where qemu-img and qemu-io are there to judge. Tests that need them are skipped otherwise. */

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type DiskImage, openImage, type ReferenceResolver } from '@img/core'
 import { content, patternDisk, random } from '@tooling/test-disks/disks'
-import { assertClean, run } from '@tooling/test-disks/qemu'
+import { assertClean, must } from '@tooling/test-disks/qemu'
 import { FileStorage } from '@tooling/test-disks/storage'
 import { registry } from './disks.js'
 
@@ -27,11 +27,6 @@ export function besides(dir: string): ReferenceResolver {
       return { storage: new FileStorage(join(dir, reference.name), { flags: writable ? 'r+' : 'r' }) }
     },
   }
-}
-
-function must(tool: string, ...args: string[]): void {
-  const { status, stdout, stderr } = run(tool, ...args)
-  if (status !== 0) throw new Error(`${tool} ${args.join(' ')}: ${stdout}${stderr}`)
 }
 
 /** An image under random changes by this library and by qemu-io, beside a model in memory. */
