@@ -186,6 +186,34 @@ describe.skipIf(!hasQemu)('commit (skipped without qemu-img)', () => {
     })
   })
 
+  it.each([
+    ['cut in the last cluster of data', (bytes: Buffer) => bytes.subarray(0, -100)],
+    ['cut before the last cluster of data', (bytes: Buffer) => bytes.subarray(0, -64 * KB)],
+    [
+      'with an L2 table outside',
+      (bytes: Buffer) => {
+        bytes.writeBigUInt64BE(0x8000_0001_0000_0000n, Number(bytes.readBigUInt64BE(40)) + 8)
+        return bytes
+      },
+    ],
+  ])('touches the base no more than a dry run does where the file is damaged: %s', async (_, damage) => {
+    await inDirectory(async (dir) => {
+      const [base, path] = [join(dir, 'base.qcow2'), join(dir, 'top.qcow2')]
+      must('qemu-img', 'create', '-q', '-f', 'qcow2', base, '1M')
+      must('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', path, '1G')
+      must('qemu-io', '-c', 'write -P 1 0 4M', '-c', 'write -P 2 600M 4M', path)
+      writeFileSync(path, damage(readFileSync(path)))
+      const before = readFileSync(base)
+      const code = 'IMG_TRUNCATED'
+      for (const dryRun of [true, false]) {
+        const top = await open(dir, 'top.qcow2', { base: 1 })
+        await expect(commit(top, { dryRun })).rejects.toMatchObject({ code })
+        await top.close()
+        expect(readFileSync(base).equals(before)).toBe(true)
+      }
+    })
+  })
+
   it('refuses what is not in the chain, not writable, or has no backing file', async () => {
     await inDirectory(async (dir) => {
       chain(dir, 64 * KB, [{ name: 'top.qcow2', size: 64 * KB, options: 'compat=1.1' }], random(3))

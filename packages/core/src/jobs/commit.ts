@@ -4,6 +4,7 @@ import { ImageError } from '../errors.js'
 import type { DiskImage } from '../image.js'
 import { pageAligned } from '../page-aligned.js'
 import { isWritable, type WritableStorage } from '../storage.js'
+import { assertStored } from './assert-stored.js'
 import { readsZero } from './batches.js'
 import type { JobOptions } from './types.js'
 
@@ -33,8 +34,9 @@ const step = 2 * 1024 * 1024
 
 /**
  * Writes what an image, and the layers between it and a base, hold into that base. The base is made larger where it is
- * smaller than the image; what it has beyond the image's end stays. It is durable before the image is emptied: whatever
- * happens on the way, the image reads as before. Layers in between no longer are what they were.
+ * smaller than the image; what it has beyond the image's end stays. Nothing is written where the image's tables are damaged
+ * or point outside its files. The base is durable before the image is emptied: whatever happens on the way, the image reads
+ * as before. Layers in between no longer are what they were.
  * @throws {ImageError} IMG_UNSUPPORTED without a backing file; IMG_BAD_OPTION where `base` is not in the chain;
  * IMG_READ_ONLY where base or image is not open for writing; as reading and writing. An abort rejects with the signal's reason.
  */
@@ -52,6 +54,8 @@ export async function commit(image: DiskImage, options: CommitOptions = {}): Pro
   const { empty } = image
   if (base.write === undefined || base.writeZeroes === undefined) throw readOnly(base)
   if (!drop && empty === undefined && image.driver.empty !== undefined) throw readOnly(image)
+  // Before anything is written: a base that holds half of it is neither the old disk nor the new one.
+  await assertStored(image, depth, { signal })
   if (base.size < image.size) {
     if (base.resize === undefined) {
       throw new ImageError(
