@@ -1,5 +1,5 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import {
@@ -121,6 +121,21 @@ describe.skipIf(process.platform === 'win32')('what is no pipe, as standard inpu
     expect([code, stderr]).toEqual([1, 'img: cannot read standard input: is a directory\n'])
     expect(existsSync(join(cwd, 'none.raw'))).toBe(false)
   })
+
+  it.skipIf(process.platform !== 'linux')(
+    'closed, it is refused, and no empty image made; /dev/null is an input without bytes (skipped but on Linux)',
+    async () => {
+      const closed = await sh('"$0" "$1" convert -f raw - -O raw closed.raw <&-')
+      expect([closed.code, closed.stderr.split('\n')[0]]).toEqual([
+        1,
+        'img: cannot read standard input: it is closed',
+      ])
+      expect(existsSync(join(cwd, 'closed.raw'))).toBe(false)
+      const empty = await sh('"$0" "$1" convert -f raw - -O raw empty.raw < /dev/null')
+      expect([empty.code, empty.stderr]).toEqual([0, ''])
+      expect(statSync(join(cwd, 'empty.raw')).size).toBe(0)
+    },
+  )
 
   it.skipIf(!canLoop)(
     'a block device is read, not taken for nothing (skipped without loop devices)',

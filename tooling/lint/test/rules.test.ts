@@ -210,7 +210,7 @@ test('a format package says what it is', () => {
   }
 })
 
-test('the workspace: lockfile without URLs, one scope, documented and tested error codes, one version each', () => {
+test('the workspace: lockfile without URLs, one scope, documented and tested error codes, one version each, commands', () => {
   const files = {
     'package.json': { img: { scope: '@img' } },
     'pnpm-workspace.yaml': 'packages: [packages/*]\n',
@@ -235,6 +235,13 @@ test('the workspace: lockfile without URLs, one scope, documented and tested err
     [
       { 'packages/raw/package.json': { name: '@img/raw', devDependencies: { pako: '^2.0.0' } } },
       'pako is ^2.0.0 here',
+    ],
+    [
+      {
+        'packages/cli/package.json': { name: '@img/cli', bin: { img: './dist/img.js' } },
+        'packages/bench/package.json': { name: '@img/bench', devDependencies: { '@img/cli': 'workspace:*' } },
+      },
+      'may not depend on @img/cli: its command is not built at installing',
     ],
     [{ 'package.json': {} }, 'img.scope must name'],
   ]

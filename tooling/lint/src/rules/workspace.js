@@ -9,7 +9,13 @@ import { filesBelow } from '../package-files.js'
  * @returns {import('../package-files.js').Problem[]}
  */
 export function checkWorkspace(root) {
-  return [...checkLockfile(root), ...checkScope(root), ...checkErrorCodes(root), ...checkVersions(root)]
+  return [
+    ...checkLockfile(root),
+    ...checkScope(root),
+    ...checkErrorCodes(root),
+    ...checkVersions(root),
+    ...checkBins(root),
+  ]
 }
 
 /**
@@ -96,6 +102,27 @@ function checkVersions(root) {
       const file = relative(root, join(dir, 'package.json'))
       return known === range ? [] : [{ file, message: `${name} is ${range} here and ${known} elsewhere` }]
     })
+  })
+}
+
+/**
+ * No package depends on one whose command is built: pnpm links commands at installing, and in a fresh clone would
+ * complain that the file is not there.
+ * @param {string} root
+ */
+function checkBins(root) {
+  const manifests = packageDirs(root).map((dir) => ({
+    file: relative(root, join(dir, 'package.json')),
+    manifest: JSON.parse(read(join(dir, 'package.json'))),
+  }))
+  const built = manifests
+    .filter(({ manifest }) => Object.values(manifest.bin ?? {}).some((path) => /^(\.\/)?dist\//.test(path)))
+    .map(({ manifest }) => manifest.name)
+  return manifests.flatMap(({ file, manifest }) => {
+    const all = { ...manifest.dependencies, ...manifest.optionalDependencies, ...manifest.devDependencies }
+    return built
+      .filter((name) => name in all)
+      .map((name) => ({ file, message: `may not depend on ${name}: its command is not built at installing` }))
   })
 }
 
