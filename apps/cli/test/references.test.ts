@@ -47,6 +47,26 @@ describe('files that images name', () => {
     expect((await convert('json', ['--allow-ref', 'all'])).code).toBe(0)
   })
 
+  it('with a protocol are told by the files they lead to, as by qemu-img', async () => {
+    const chain = async (backing: string): Promise<unknown[]> => {
+      await overlay(backing, 'top.qcow2')
+      const args = ['info', '--backing-chain', '--output=json', '--allow-ref', 'all', 'top.qcow2']
+      const entries = JSON.parse(await mustImg(args, { cwd })) as Record<string, unknown>[]
+      return entries.map((each) => [each.filename, each['full-backing-filename']])
+    }
+    const path = join(cwd, 'images/base.raw')
+    for (const [name, shown] of [
+      [`file:${path}`, path],
+      ['file:images/base.raw', 'images/base.raw'],
+      ['json:{"driver":"raw","file.filename":"images/base.raw"}', 'images/base.raw'],
+    ] as const) {
+      expect(await chain(name)).toEqual([
+        ['top.qcow2', name],
+        [shown, undefined],
+      ])
+    }
+  })
+
   it('are told of without being opened', async () => {
     for (const name of ['evil', 'absolute', 'json', 'missing']) {
       const { code, stdout, stderr } = await img(['info', `images/${name}.qcow2`], { cwd })

@@ -86,7 +86,7 @@ export function nodeReferences(options: NodeReferenceOptions = {}): ReferenceRes
 function labelOf({ name: stored, signatures }: Reference, from: Storage, path: string): string {
   // Found by what it holds: its name is not in the image.
   const name = signatures === undefined ? stored : relative(directoryOf(from) ?? '', path)
-  if (protocolOf(name) !== undefined) return path
+  if (protocolOf(name) !== undefined) return parseReferenceName(name).path
   if (isAbsolute(name)) return name
   return from.label.slice(0, from.label.lastIndexOf(sep) + 1) + name
 }

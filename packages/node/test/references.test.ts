@@ -222,6 +222,15 @@ describe('with all allowed', () => {
     }
   })
 
+  it('a name with a protocol: the file is called by the path in it', async () => {
+    const path = `${directory}/images/../secret`
+    const { storage } = await nodeReferences({ allow }).open(reference(`file:${path}`), image, {
+      writable: false,
+    })
+    expect(storage.label).toBe(path)
+    await storage.close()
+  })
+
   it('json: names are understood, and tell the format', async () => {
     const name = `json:${JSON.stringify({ driver: 'qcow2', file: { driver: 'file', filename: join(directory, 'secret') } })}`
     const { storage, format } = await nodeReferences({ allow }).open(reference(name), image, {

@@ -6,6 +6,7 @@ import {
   type SecretSource,
   type WarningListener,
 } from '@img/core'
+import { protocolOf } from '@img/node'
 import type { Command } from 'commander'
 import type { Context } from '../context.js'
 import { Failure, openFailure, usageError } from '../errors.js'
@@ -121,7 +122,8 @@ async function chain(
       entries.push({ info: facts, filename: name, fullBackingFilename: full, group })
       if (options.backingChain !== true || backing === undefined) return entries
       image = await openBacking(image, full ?? backing.name, shared, context)
-      name = full ?? image.storage.label
+      // One with a protocol is told by the file that it leads to.
+      name = full === undefined || protocolOf(full) !== undefined ? image.storage.label : full
       path = name
     }
   } catch (error) {
