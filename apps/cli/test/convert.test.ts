@@ -1,4 +1,12 @@
-import { existsSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { img, mustImg, runProgram, temporaryDirectory } from './support/cli.js'
@@ -7,6 +15,7 @@ import { hasQemu } from './support/qemu.js'
 
 const cwd = temporaryDirectory()
 const size = 1_500_160
+const MiB = 1024 * 1024
 let disk: Uint8Array
 
 beforeAll(async () => {
@@ -53,6 +62,27 @@ describe('convert', () => {
     const target = `${name.replaceAll(' ', '-')}.qcow2`
     await convert('-f', 'raw', '-O', 'qcow2', ...options, 'disk.raw', target)
     await expectContent(target, 'qcow2')
+  })
+
+  it.each([
+    ['qcow2', ['-o', 'cluster_size=2M']],
+    ['vdi', []],
+  ])('to large clusters of %s that hold little: the rest of each takes no room', async (format, options) => {
+    const name = `scattered-${format}`
+    const scattered = new Uint8Array(32 * MiB)
+    for (let at = 0; at < 16; at++)
+      scattered.fill(at + 1, at * 2 * MiB + at * 4096, at * 2 * MiB + at * 4096 + 4096)
+    writeFileSync(join(cwd, `${name}.raw`), scattered)
+    await convert('-f', 'raw', '-O', format, ...options, `${name}.raw`, name)
+    await expectContent(name, format, scattered)
+    await convert('-f', 'raw', '-O', format, ...options, '-S', '0', `${name}.raw`, `${name}.full`)
+    await expectContent(`${name}.full`, format, scattered)
+    const room = (file: string): number => statSync(join(cwd, file)).blocks * 512
+    expect(room(`${name}.full`)).toBeGreaterThanOrEqual(32 * MiB)
+    writeFileSync(join(cwd, 'hole'), '')
+    truncateSync(join(cwd, 'hole'), 32 * MiB)
+    // On a file system without holes, all take theirs.
+    if (room('hole') < MiB) expect(room(name)).toBeLessThan(12 * MiB)
   })
 
   it.each([

@@ -41,6 +41,8 @@ export interface Placement {
   readonly hostOffset: number
   /** Guest bytes placed: 1 up to what was asked for. */
   readonly length: number
+  /** The room reads as zeros before anything is written there, past the end of the file too once `finish` is done. */
+  readonly fresh?: boolean | undefined
 }
 
 /** How data of a new image is compressed: one unit a cluster. */

@@ -115,6 +115,52 @@ describe('emit', () => {
     expect(log).toEqual([])
   })
 
+  describe('zeros inside of a large cluster', () => {
+    const KiB = 1024
+    const bytes = join(
+      new Uint8Array(128 * KiB),
+      pattern(4 * KiB),
+      new Uint8Array(380 * KiB),
+      pattern(512 * KiB),
+    )
+
+    /** The ranges written into room at byte 1000, as [offset, length] from there. */
+    async function written(clusterSize: number, fresh: boolean, sparse?: number): Promise<number[][]> {
+      const target = memoryStorage()
+      const place = (): Placement => ({ storage: target, hostOffset: 1000, length: bytes.length, fresh })
+      const ranges: number[][] = []
+      const put = (_: unknown, offset: number, part: Uint8Array): boolean => {
+        ranges.push([offset - 1000, part.length])
+        return target.writeSync(offset, part)
+      }
+      const writer = { ...writerOf(1).writer, place, clusterSize }
+      await emit(writer, { offset: 0, length: bytes.length, bytes }, {}, put, sparse)
+      expectBytes(target.bytes().subarray(1000), bytes)
+      return ranges
+    }
+
+    it('are not written where the room reads as zeros', async () => {
+      const parts = [
+        [128 * KiB, 64 * KiB],
+        [512 * KiB, 512 * KiB],
+      ]
+      expect(await written(1024 * KiB, true, 4096)).toEqual(parts)
+      const longer = [
+        [0, 256 * KiB],
+        [512 * KiB, 512 * KiB],
+      ]
+      expect(await written(1024 * KiB, true, 256 * KiB)).toEqual(longer)
+    })
+
+    it('are written where they are wanted, or the room holds something, or the clusters are small', async () => {
+      const all = [[0, 1024 * KiB]]
+      expect(await written(1024 * KiB, true, 0)).toEqual(all)
+      expect(await written(1024 * KiB, true)).toEqual(all)
+      expect(await written(1024 * KiB, false, 4096)).toEqual(all)
+      expect(await written(64 * KiB, true, 4096)).toEqual(all)
+    })
+  })
+
   it('refuses compressed data to a writer that cannot place it', async () => {
     const piece: Piece = { offset: 0, length: 512, bytes: pattern(5), compressed: true }
     await expectCode(() => emit(writerOf(512).writer, piece, {}), 'IMG_UNSUPPORTED')

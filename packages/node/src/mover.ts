@@ -54,7 +54,8 @@ async function move(plan: CopyPlan, pays: KernelCopyPays): Promise<void> {
         if (isPromise(pending)) await pending
       } else if (!(await kernel.copy(batch))) {
         const bytes = buffers.take(batch.length)
-        if (!fillSync(batch, bytes, compressed)) await plan.source.read(batch.offset, bytes, { signal })
+        const pending = fill(plan, batch, bytes, compressed)
+        if (pending !== undefined) await pending
         await writeBatch(plan, batch, bytes, buffers.put)
         buffers.give()
       }
@@ -119,19 +120,29 @@ class CopyBuffers {
   }
 }
 
-/** Fills `bytes` with a batch, or returns false where a part of it would have to be waited for. */
-function fillSync(batch: Batch, bytes: Uint8Array, compressed: CompressedSpan): boolean {
-  const { extents, offset } = batch
+/** Fills `bytes` with a batch: what can be had at once right now, the rest with the promise that is returned. */
+function fill(
+  { source, signal }: CopyPlan,
+  { extents, offset }: Batch,
+  bytes: Uint8Array,
+  compressed: CompressedSpan,
+): Promise<unknown> | undefined {
+  let pending: Promise<void>[] | undefined
   for (const extent of extents) {
     const at = extent.offset - offset
     const part = bytes.subarray(at, at + extent.length)
     if (extent.kind === 'data' && extent.hole !== true) {
-      if (!extent.storage.readSync?.(extent.hostOffset, part)) return false
+      const { storage, hostOffset } = extent
+      if (storage.readSync?.(hostOffset, part)) continue
+      pending ??= []
+      pending.push(storage.read(hostOffset, part, { signal }))
     } else if (extent.kind === 'compressed') {
-      if (!compressed.fill(extent, part)) return false
+      if (compressed.fill(extent, part)) continue
+      pending ??= []
+      pending.push(source.read(extent.offset, part, { signal }))
     } else part.fill(0)
   }
-  return true
+  return pending && Promise.all(pending)
 }
 
 async function writeBatch(
@@ -142,6 +153,6 @@ async function writeBatch(
 ): Promise<void> {
   const { writer, sparse, signal } = plan
   for (const piece of splitZeros(bytes, batch.offset, writer.clusterSize, sparse)) {
-    await emit(writer, piece, { signal }, put)
+    await emit(writer, piece, { signal }, put, sparse)
   }
 }

@@ -115,7 +115,7 @@ export class Qcow2Writer implements ImageWriter {
       if (rest > 0 && hostOffset < this.#oldBytes) {
         this.#later(() => this.#fillZeros(this.#data, hostOffset + placed, rest))
       }
-      return { storage: this.#data, hostOffset, length: placed }
+      return { storage: this.#data, hostOffset, length: placed, fresh: hostOffset >= this.#oldBytes }
     })
   }
 

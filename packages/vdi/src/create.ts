@@ -96,7 +96,7 @@ class VdiWriter implements ImageWriter {
     const hostOffset = this.#header.dataOffset + (entries[0] as number) * size + inside
     const rest = end * size - (offset + length)
     if (rest > 0) await this.#clearOld(hostOffset + length, rest)
-    return { storage: this.#target, hostOffset, length }
+    return { storage: this.#target, hostOffset, length, fresh: hostOffset >= this.#oldBytes }
   }
 
   async finish(options: { readonly size?: number | undefined } & IoOptions = {}): Promise<void> {

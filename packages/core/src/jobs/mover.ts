@@ -58,15 +58,33 @@ function putNow(storage: WritableStorage, offset: number, bytes: Uint8Array): bo
   return storage.writeSync?.(offset, bytes) === true
 }
 
+/** Zeros inside of a cluster, in bytes, that are worth leaving out: it is larger than that then. */
+const holeStep = 65536
+
+/**
+ * The parts of a cluster, or of several, that have to be written to room that reads as zeros: all but runs of at least
+ * `sparse` zeros. 0: all.
+ */
+function* partsToWrite(bytes: Uint8Array, clusterSize: number, sparse: number): Generator<[number, number]> {
+  if (sparse === 0 || clusterSize <= holeStep) return yield [0, bytes.length]
+  const step = Math.max(holeStep, sparse)
+  for (let at = 0; at < bytes.length; ) {
+    const { zero, length } = zeroRun(bytes, at, bytes.length, step)
+    if (!zero) yield [at, at + length]
+    at += length
+  }
+}
+
 /**
  * Writes pieces where the writer places them. Pieces must come in ascending order. `put` may write in another way; what
- * it does not take is awaited.
+ * it does not take is awaited. `sparse`: runs of so many zeros are not written where the room reads as zeros; 0: all is.
  */
 export async function emit(
   writer: ImageWriter,
   piece: Piece,
   options: IoOptions,
   put: Put = putNow,
+  sparse = 0,
 ): Promise<void> {
   const { offset, length, bytes } = piece
   if (bytes === undefined) {
@@ -82,8 +100,12 @@ export async function emit(
   for (let at = 0; at < length; ) {
     const placed = writer.place(offset + at, length - at)
     const room = isPromise(placed) ? await placed : placed
-    const part = bytes.subarray(at, at + room.length)
-    if (!put(room.storage, room.hostOffset, part)) await room.storage.write(room.hostOffset, part, options)
+    const placedBytes = bytes.subarray(at, at + room.length)
+    for (const [start, end] of partsToWrite(placedBytes, writer.clusterSize, room.fresh ? sparse : 0)) {
+      const part = placedBytes.subarray(start, end)
+      const to = room.hostOffset + start
+      if (!put(room.storage, to, part)) await room.storage.write(to, part, options)
+    }
     at += room.length
   }
 }
@@ -176,7 +198,7 @@ export function asyncMover(
       if (oldest === undefined) return
       for (const piece of await oldest.pieces) {
         signal?.throwIfAborted()
-        await emit(writer, piece, options)
+        await emit(writer, piece, options, undefined, plan.sparse)
       }
       if (oldest.buffer) buffers.give(oldest.buffer)
       plan.advance(oldest.batch.length)
