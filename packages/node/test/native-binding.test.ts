@@ -15,6 +15,7 @@ describe('binding', () => {
     const names = [
       'errno',
       'aio',
+      'fadvise',
       'lseek',
       'fallocate',
       'copyFileRange',
