@@ -51,15 +51,16 @@ export function createContext(globals: GlobalOptions, quiet: boolean): Context {
       return made[0] as T
     }
   }
-  const plugins = once(() =>
-    discover({
+  const plugins = once(() => {
+    const directory = workingDirectory()
+    return discover({
       plugins: globals.plugin ?? [],
       environment: env.IMG_PLUGINS,
-      project: globals.discovery !== false && !isOn(env.IMG_NO_DISCOVERY),
-      cwd: process.cwd(),
+      project: directory !== undefined && globals.discovery !== false && !isOn(env.IMG_NO_DISCOVERY),
+      cwd: directory ?? import.meta.dirname,
       onWarning: warn,
-    }),
-  )
+    })
+  })
   return {
     globals,
     warn,
@@ -73,6 +74,15 @@ export function createContext(globals: GlobalOptions, quiet: boolean): Context {
       return defaultRegistry
     }),
     signal: once(abortOnSignals),
+  }
+}
+
+/** The working directory; undefined where it was removed, or its path is longer than the system tells. */
+function workingDirectory(): string | undefined {
+  try {
+    return process.cwd()
+  } catch {
+    return undefined
   }
 }
 

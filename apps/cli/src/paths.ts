@@ -1,3 +1,4 @@
+import { type Stats, statSync } from 'node:fs'
 import { protocolOf } from '@img/node'
 import { Failure } from './errors.js'
 import { isUrl } from './source-storage.js'
@@ -21,4 +22,13 @@ export function targetPath(name: string): string {
   if (protocol === undefined || isUrl(name)) return name
   if (protocol === 'file') return name.slice('file:'.length)
   throw new Failure(`Unknown protocol '${protocol}'`, { hint: `for a file of that name say ./${name}` })
+}
+
+/** What stands at a path; undefined where nothing does, or where the system cannot tell: opening it tells why. */
+export function statsOf(path: string): Stats | undefined {
+  try {
+    return statSync(path)
+  } catch {
+    return undefined
+  }
 }

@@ -200,6 +200,14 @@ describe('convert refuses', () => {
       [...both, 'disk.raw', 'nodir/x'],
       "nodir/x: error while converting qcow2: Could not create 'nodir/x': No such file or directory",
     ],
+    [
+      [...both, 'disk.raw', 'n'.repeat(300)],
+      `${'n'.repeat(300)}: error while converting qcow2: Could not create '${'n'.repeat(300)}': File name too long`,
+    ],
+    [
+      [...both, 'n'.repeat(300), 'x'],
+      `Could not open '${'n'.repeat(300)}': Could not open '${'n'.repeat(300)}': File name too long`,
+    ],
     [['-f', 'raw', '-l', 'a', 'disk.raw', 'x'], 'Failed to load snapshot: '],
     [['-l', 'a', 'disk.qcow2', 'x'], "Failed to load snapshot: Can't find snapshot"],
     [['-l', 'snapshot.foo=a', 'disk.qcow2', 'x'], "Invalid parameter 'snapshot.foo'"],

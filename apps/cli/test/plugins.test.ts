@@ -180,6 +180,21 @@ describe('plugins', () => {
     )
   })
 
+  it.skipIf(process.platform === 'win32')(
+    'are not looked for where the working directory was removed',
+    async () => {
+      const gone = 'mkdir gone; cd gone; rmdir ../gone; "$0" "$@"'
+      const run = (...args: string[]): Promise<Outcome> =>
+        runProgram('bash', ['-c', gone, process.execPath, imgFile, ...args], { cwd })
+      const image = join(cwd, 'made.qcow2')
+      expect(await run('create', '-q', '-f', 'qcow2', image, '1M')).toMatchObject({ code: 0, stderr: '' })
+      expect(await run('info', image)).toMatchObject({ code: 0, stderr: '' })
+      expect((await run('info', 'made.qcow2')).stderr).toBe(
+        "img: Could not open 'made.qcow2': Could not open 'made.qcow2': No such file or directory\n",
+      )
+    },
+  )
+
   it.skipIf(process.platform === 'win32')('of a project that others can write are not used', async () => {
     chmodSync(join(project, 'package.json'), 0o666)
     const { stdout, stderr } = await info('disk.pro', [], project)

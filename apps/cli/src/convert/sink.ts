@@ -1,12 +1,12 @@
-import { statSync } from 'node:fs'
 import { type FileSink, forwardSink, openForwardSink } from '@img/node'
 import { Failure } from '../errors.js'
+import { statsOf } from '../paths.js'
 import { isTerminal } from '../terminal.js'
 
 /** True for a target that can only be written from front to back: standard output, a FIFO, a character device. */
 export function isForwardOnly(target: string): boolean {
   if (target === '-') return true
-  const stats = statSync(target, { throwIfNoEntry: false })
+  const stats = statsOf(target)
   return stats !== undefined && (stats.isFIFO() || stats.isCharacterDevice())
 }
 

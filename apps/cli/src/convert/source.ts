@@ -1,4 +1,3 @@
-import { statSync } from 'node:fs'
 import {
   type BlockDevice,
   concatenate,
@@ -11,6 +10,7 @@ import type { Context } from '../context.js'
 import { Failure } from '../errors.js'
 import { namedFormat, openNamed } from '../open.js'
 import { checkOpenValues, parseOpenValues } from '../open-values.js'
+import { statsOf } from '../paths.js'
 import { openSnapshot } from '../snapshots.js'
 import type { ConvertArguments } from './arguments.js'
 import { bytesOf, openInput } from './pipe-input.js'
@@ -78,7 +78,7 @@ export async function openSource(
 /** True for standard input, a FIFO or a socket. */
 export function isPipe(name: string): boolean {
   if (name === '-') return true
-  const stats = statSync(name, { throwIfNoEntry: false })
+  const stats = statsOf(name)
   return stats !== undefined && (stats.isFIFO() || stats.isSocket())
 }
 

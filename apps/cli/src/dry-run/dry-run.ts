@@ -1,9 +1,10 @@
-import { accessSync, constants, statSync } from 'node:fs'
+import { accessSync, constants } from 'node:fs'
 import { dirname } from 'node:path'
 import type { ReferenceResolver, Storage } from '@img/core'
 import { toImageError } from '@img/node'
 import { qemuJson } from '../output/json.js'
 import { printOut } from '../output/write.js'
+import { statsOf } from '../paths.js'
 import { humanSize } from '../sizes.js'
 import { DryStorage } from './dry-storage.js'
 
@@ -113,7 +114,7 @@ function placeOf(storage: Storage): Storage {
 }
 
 function exists(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false }) !== undefined
+  return statsOf(path) !== undefined
 }
 
 function checkWritable(label: string, path: string): void {

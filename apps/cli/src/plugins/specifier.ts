@@ -1,6 +1,6 @@
-import { statSync } from 'node:fs'
 import { isAbsolute, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { statsOf } from '../paths.js'
 import { type FoundPackage, findPackage, readPackage } from './find-package.js'
 
 /** What `--plugin SPEC` names: an installed package or a directory with one, or a module's file. */
@@ -17,7 +17,7 @@ export function resolveSpecifier(
 ): Specified | undefined {
   if (/^(\.\.?([/\\]|$)|file:)/.test(spec) || isAbsolute(spec)) {
     const path = spec.startsWith('file:') ? fileURLToPath(spec) : resolve(cwd, spec)
-    const stats = statSync(path, { throwIfNoEntry: false })
+    const stats = statsOf(path)
     if (stats?.isFile()) return { file: path }
     const found = stats?.isDirectory() ? readPackage(path) : undefined
     return found && { package: found }

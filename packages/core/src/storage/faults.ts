@@ -27,5 +27,6 @@ export function rootMessage(error: unknown): string {
   for (let at: unknown = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {
     if (at.message !== '') message = at.message
   }
-  return message
+  // OpenSSL's end in a line feed.
+  return message.trim()
 }
