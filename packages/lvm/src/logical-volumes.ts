@@ -1,8 +1,9 @@
 import type { IoOptions, MaybePromise, WarningListener } from '@img/core'
+import { BuildLevel } from './build-level.js'
 import { cacheVolume } from './cache.js'
 import type { PoolParts } from './check-thin.js'
 import { lvmError } from './errors.js'
-import { MAX_STACK, SECTOR } from './limits.js'
+import { SECTOR } from './limits.js'
 import { MirrorMarks } from './mirror-marks.js'
 import { mirrorVolume } from './raid.js'
 import { raidSegment } from './raid-segment.js'
@@ -24,7 +25,9 @@ export class LogicalVolumes {
   readonly #snapshots: ReadonlyMap<string, SnapshotLink>
   readonly #warn: WarningListener
   readonly #disks: Disks | undefined
-  readonly #pools = new Map<string, Promise<ThinPool>>()
+  /** What was made, each once however many stand on it, with the levels that it has. */
+  readonly #made = new Map<string, Made<Volume>>()
+  readonly #pools = new Map<string, Made<ThinPool>>()
 
   /**
    * @param physical the physical volumes by the names in the metadata, from the first extent on
@@ -49,7 +52,7 @@ export class LogicalVolumes {
    */
   async open(name: string): Promise<Volume> {
     const link = this.#snapshots.get(name)
-    if (link === undefined) return this.#build(name, [])
+    if (link === undefined) return this.#build(name)
     if (link.merging) {
       throw lvmError(
         'IMG_UNSUPPORTED',
@@ -59,9 +62,9 @@ export class LogicalVolumes {
         'activate it with lvm2, so that the merge can end',
       )
     }
-    const origin = await this.#build(link.origin, [name])
+    const origin = await this.#build(link.origin, new BuildLevel(name))
     const size = Math.min(origin.size, link.extents * this.#group.extentSize)
-    return snapshotVolume(name, sliceVolume(origin, 0, size), await this.#build(name, []), link.chunk)
+    return snapshotVolume(name, sliceVolume(origin, 0, size), await this.#build(name), link.chunk)
   }
 
   /**
@@ -78,9 +81,9 @@ export class LogicalVolumes {
     const link = this.#snapshots.get(name)
     if (link !== undefined) {
       const { SnapshotTarget, WritableStore } = await import('./snapshot-write.js')
-      const whole = await this.#build(link.origin, [name])
+      const whole = await this.#build(link.origin, new BuildLevel(name))
       const origin = sliceVolume(whole, 0, Math.min(whole.size, link.extents * this.#group.extentSize))
-      const store = await WritableStore.open(name, await this.#build(name, []), link.chunk)
+      const store = await WritableStore.open(name, await this.#build(name), link.chunk)
       const target = new SnapshotTarget(store, origin)
       return { volume: target.volume(), target }
     }
@@ -93,7 +96,7 @@ export class LogicalVolumes {
 
   /** A volume as it is, also one that users do not see, such as the store of a snapshot. */
   openHidden(name: string): Promise<Volume> {
-    return this.#build(name, [])
+    return this.#build(name)
   }
 
   /** What a thin pool is made of. */
@@ -101,8 +104,8 @@ export class LogicalVolumes {
     const pool = this.#poolReader(name, 'thin-pool')
     return {
       name,
-      metadata: await this.#build(pool.text('metadata'), [name]),
-      data: await this.#build(pool.text('pool'), [name]),
+      metadata: await this.#build(pool.text('metadata'), new BuildLevel(name)),
+      data: await this.#build(pool.text('pool'), new BuildLevel(name)),
       chunk: pool.number('chunk_size') * SECTOR,
       transaction: pool.optionalNumber('transaction_id'),
     }
@@ -117,7 +120,7 @@ export class LogicalVolumes {
     const { segments } = this.#group.logicalVolumes.get(name) as LogicalVolume
     const [segment] = segments
     if (segment?.type !== 'thin') {
-      const volume = await this.#build(name, [])
+      const volume = await this.#build(name)
       return { volume, target: inPlace(volume, name) }
     }
     const { ThinTarget } = await import('./thin-target.js')
@@ -127,7 +130,7 @@ export class LogicalVolumes {
     const size = segment.count * this.#group.extentSize
     const device = read.number('device_id')
     const external = read.optionalText('external_origin')
-    const origin = external === undefined ? undefined : await this.#build(external, [name])
+    const origin = external === undefined ? undefined : await this.#build(external, new BuildLevel(name))
     const target = new ThinTarget({
       name: poolName,
       metadata,
@@ -152,7 +155,7 @@ export class LogicalVolumes {
     for (const { origin, store, chunk, extents } of this.#snapshots.values()) {
       if (origin !== name) continue
       const { WritableStore } = await import('./snapshot-write.js')
-      const volume = await this.#build(store, [])
+      const volume = await this.#build(store)
       if (await isInvalid(volume)) continue
       const size = extents * this.#group.extentSize
       stores.push({ store: await WritableStore.open(store, volume, chunk), size })
@@ -162,46 +165,44 @@ export class LogicalVolumes {
 
   /** A volume as it is stored: of a snapshot, its store. */
   stored(name: string): Promise<Volume> {
-    return this.#build(name, [])
+    return this.#build(name)
   }
 
-  /** @param above volumes that are built on this one */
-  async #build(name: string, above: readonly string[]): Promise<Volume> {
+  /** @param above the volume that is built on this one */
+  async #build(name: string, above?: BuildLevel): Promise<Volume> {
     const volume = this.#group.logicalVolumes.get(name)
     if (volume === undefined)
       throw lvmError('IMG_NOT_FOUND', `there is no logical volume ${name} in ${this.#group.name}`)
-    if (above.includes(name) || above.length >= MAX_STACK) {
-      throw lvmError('IMG_CORRUPT', `metadata: ${name} is built on itself, or on too many others`)
-    }
-    const stack = [...above, name]
-    const parts: Volume[] = []
-    for (const segment of volume.segments) parts.push(await this.#segment(volume, segment, stack))
-    return joinVolumes(parts)
+    return once(this.#made, name, above, async (level) => {
+      const parts: Volume[] = []
+      for (const segment of volume.segments) parts.push(await this.#segment(volume, segment, level))
+      return joinVolumes(parts)
+    })
   }
 
-  async #segment(volume: LogicalVolume, segment: Segment, stack: readonly string[]): Promise<Volume> {
+  async #segment(volume: LogicalVolume, segment: Segment, level: BuildLevel): Promise<Volume> {
     const { type } = segment
     const size = segment.count * this.#group.extentSize
     const read = new Reader(segment.config, `a segment of ${volume.name}`)
-    if (type === 'striped' || type === 'linear') return this.#striped(read, size, stack)
+    if (type === 'striped' || type === 'linear') return this.#striped(read, size, level)
     if (type === 'zero') return zeroVolume(size)
     if (type === 'error')
       return errorVolume(size, `logical volume ${volume.name} is of type error: it cannot be read`)
     if (type === 'mirror') {
-      const legs = await this.#areas(read, 'mirrors', size, stack)
-      return mirrorVolume(volume.name, legs, size, await this.#mirrorMarks(legs, read, size, stack))
+      const legs = await this.#areas(read, 'mirrors', size, level)
+      return mirrorVolume(volume.name, legs, size, await this.#mirrorMarks(legs, read, size, level))
     }
     if (type.startsWith('raid')) {
       return raidSegment({
         name: volume.name,
         segment,
         extentSize: this.#group.extentSize,
-        build: (image) => this.#build(image, stack),
+        build: (image) => this.#build(image, level),
         disks: this.#disks,
       })
     }
-    if (type === 'thin') return this.#thin(read, size, stack)
-    if (type === 'cache') return this.#cache(volume.name, segment, read, stack)
+    if (type === 'thin') return this.#thin(read, size, level)
+    if (type === 'cache') return this.#cache(volume.name, segment, read, level)
     if (type === 'thin-pool' || type === 'cache-pool') {
       throw lvmError(
         'IMG_UNSUPPORTED',
@@ -212,30 +213,27 @@ export class LogicalVolumes {
     throw lvmError('IMG_UNSUPPORTED', `logical volume ${volume.name}: segment type ${type} ${reason}`)
   }
 
-  async #striped(read: Reader, size: number, stack: readonly string[]): Promise<Volume> {
+  async #striped(read: Reader, size: number, level: BuildLevel): Promise<Volume> {
     const count = read.number('stripe_count')
-    const areas = await this.#areas(read, 'stripes', size / count, stack)
+    const areas = await this.#areas(read, 'stripes', size / count, level)
     const [only] = areas
     if (areas.length !== count || only === undefined) {
-      throw lvmError(
-        'IMG_CORRUPT',
-        `metadata: ${count} stripes, but ${areas.length} areas, in ${stack.at(-1)}`,
-      )
+      throw lvmError('IMG_CORRUPT', `metadata: ${count} stripes, but ${areas.length} areas, in ${level.name}`)
     }
-    return count === 1 ? only : stripedVolume(areas, chunkOf(read, stack))
+    return count === 1 ? only : stripedVolume(areas, chunkOf(read, level))
   }
 
   /** Areas as `name, first extent` pairs, of physical or logical volumes. `size`: bytes of each. */
-  async #areas(read: Reader, key: string, size: number, stack: readonly string[]): Promise<Volume[]> {
+  async #areas(read: Reader, key: string, size: number, level: BuildLevel): Promise<Volume[]> {
     const list = read.list(key)
     const areas: Volume[] = []
     for (let at = 0; at + 1 < list.length; at += 2) {
       const name = String(list[at])
       const extent = Number(list[at + 1])
       const physical = this.#physical.get(name)
-      const volume = physical ?? (await this.#build(name, stack))
+      const volume = physical ?? (await this.#build(name, level))
       if (!Number.isSafeInteger(extent) || extent < 0) {
-        throw lvmError('IMG_CORRUPT', `metadata: an area of ${stack.at(-1)} starts at extent ${list[at + 1]}`)
+        throw lvmError('IMG_CORRUPT', `metadata: an area of ${level.name} starts at extent ${list[at + 1]}`)
       }
       areas.push(sliceVolume(volume, extent * this.#group.extentSize, size))
     }
@@ -246,50 +244,41 @@ export class LogicalVolumes {
     legs: readonly Volume[],
     read: Reader,
     size: number,
-    stack: readonly string[],
+    level: BuildLevel,
   ): Promise<MirrorMarks | undefined> {
     if (this.#disks === undefined) return undefined
     if (legs.some(({ missing }) => missing)) {
-      throw lvmError('IMG_UNSUPPORTED', `${stack.at(-1)} is not written: one of its copies is missing`)
+      throw lvmError('IMG_UNSUPPORTED', `${level.name} is not written: one of its copies is missing`)
     }
     const name = read.optionalText('mirror_log')
-    const log = name === undefined ? undefined : await this.#build(name, stack)
+    const log = name === undefined ? undefined : await this.#build(name, level)
     const region = (read.optionalNumber('region_size') ?? 0) * SECTOR
     if (log !== undefined && region === 0) {
-      throw lvmError('IMG_CORRUPT', `metadata: ${stack.at(-1)} has a log with regions of no size`)
+      throw lvmError('IMG_CORRUPT', `metadata: ${level.name} has a log with regions of no size`)
     }
     return new MirrorMarks(this.#disks, log, Math.max(SECTOR, region), size)
   }
 
-  async #thin(read: Reader, size: number, stack: readonly string[]): Promise<Volume> {
+  async #thin(read: Reader, size: number, level: BuildLevel): Promise<Volume> {
     const poolName = read.text('thin_pool')
-    let pool = this.#pools.get(poolName)
-    if (pool === undefined) {
-      pool = this.#openPool(poolName, stack)
-      this.#pools.set(poolName, pool)
-    }
+    const pool = await once(this.#pools, poolName, level, (beneath) => this.#openPool(poolName, beneath))
     const external = read.optionalText('external_origin')
-    const origin = external === undefined ? undefined : await this.#build(external, stack)
-    return (await pool).volume(read.number('device_id'), size, origin)
+    const origin = external === undefined ? undefined : await this.#build(external, level)
+    return pool.volume(read.number('device_id'), size, origin)
   }
 
-  async #openPool(name: string, stack: readonly string[]): Promise<ThinPool> {
+  async #openPool(name: string, level: BuildLevel): Promise<ThinPool> {
     const read = this.#poolReader(name, 'thin-pool')
-    const metadata = await this.#build(read.text('metadata'), stack)
-    const data = await this.#build(read.text('pool'), stack)
+    const metadata = await this.#build(read.text('metadata'), level)
+    const data = await this.#build(read.text('pool'), level)
     return new ThinPool(name, metadata, data, read.number('chunk_size') * SECTOR, this.#warn)
   }
 
-  async #cache(
-    name: string,
-    { typeFlags }: Segment,
-    read: Reader,
-    stack: readonly string[],
-  ): Promise<Volume> {
-    const origin = await this.#build(read.text('origin'), stack)
+  async #cache(name: string, { typeFlags }: Segment, read: Reader, level: BuildLevel): Promise<Volume> {
+    const origin = await this.#build(read.text('origin'), level)
     const poolName = read.text('cache_pool')
     if (typeFlags.includes('CACHE_USES_CACHEVOL')) {
-      const volume = await this.#build(poolName, stack)
+      const volume = await this.#build(poolName, level)
       const part = (start: string, length: string): Volume =>
         sliceVolume(volume, read.number(start) * SECTOR, read.number(length) * SECTOR)
       return cacheVolume(
@@ -302,8 +291,8 @@ export class LogicalVolumes {
       )
     }
     const pool = this.#poolReader(poolName, 'cache-pool')
-    const metadata = await this.#build(pool.text('metadata'), stack)
-    const data = await this.#build(pool.text('data'), stack)
+    const metadata = await this.#build(pool.text('metadata'), level)
+    const data = await this.#build(pool.text('data'), level)
     return cacheVolume(name, origin, metadata, data, chunkBytes(pool), this.#disks)
   }
 
@@ -314,13 +303,36 @@ export class LogicalVolumes {
   }
 }
 
+/** Something made, with the levels that it has. */
+interface Made<T> {
+  readonly value: T
+  readonly height: number
+}
+
+/** Makes something where it was not made before. @throws {ImageError} IMG_CORRUPT as {@link BuildLevel}. */
+async function once<T>(
+  made: Map<string, Made<T>>,
+  name: string,
+  above: BuildLevel | undefined,
+  make: (level: BuildLevel) => Promise<T>,
+): Promise<T> {
+  let known = made.get(name)
+  if (known === undefined) {
+    const level = new BuildLevel(name, above)
+    known = { value: await make(level), height: level.height }
+    made.set(name, known)
+  }
+  above?.over(known.height)
+  return known.value
+}
+
 function chunkBytes(read: Reader): number | undefined {
   const sectors = read.optionalNumber('chunk_size')
   return sectors === undefined ? undefined : sectors * SECTOR
 }
 
-function chunkOf(read: Reader, stack: readonly string[]): number {
+function chunkOf(read: Reader, level: BuildLevel): number {
   const chunk = read.number('stripe_size') * SECTOR
-  if (chunk === 0) throw lvmError('IMG_CORRUPT', `metadata: ${stack.at(-1)} has stripes of no size`)
+  if (chunk === 0) throw lvmError('IMG_CORRUPT', `metadata: ${level.name} has stripes of no size`)
   return chunk
 }

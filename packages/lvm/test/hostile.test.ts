@@ -89,6 +89,32 @@ describe('hostile disks', () => {
     await expect(openVolume([deep], 'v0')).rejects.toMatchObject({ code: 'IMG_CORRUPT' })
   })
 
+  it('volumes that stand on many others, which stand on many, and a pool in itself', async () => {
+    const on = (name: string): string => Array.from({ length: 10 }, () => `"${name}", 0`).join(', ')
+    const striped = 'extent_count = 10 type = "striped" stripe_count = 10 stripe_size = 2'
+    const tower = (levels: number): string =>
+      Array.from({ length: levels }, (_, at) =>
+        volume(`v${at}`, `${striped} stripes = [${on(at < levels - 1 ? `v${at + 1}` : 'pv0')}]`),
+      ).join('')
+    const content = new Uint8Array(extentSize).fill(7)
+    await using image = await openVolume([buildDisk(1, tower(15), content)], 'v0')
+    const read = new Uint8Array(image.size)
+    await image.read(0, read)
+    expect(read).toEqual(new Uint8Array(10 * extentSize).fill(7))
+    await expect(openVolume([buildDisk(1, tower(17), content)], 'v0')).rejects.toMatchObject({
+      code: 'IMG_CORRUPT',
+    })
+    const linear = 'extent_count = 1 type = "striped" stripe_count = 1 stripes'
+    const thin = (device: number): string =>
+      `extent_count = 1 type = "thin" thin_pool = "p" device_id = ${device}`
+    const pool = 'extent_count = 1 type = "thin-pool" metadata = "m" pool = "t" chunk_size = 128'
+    const text =
+      volume('v0', thin(1)) + volume('p', pool) + volume('t', thin(2)) + volume('m', `${linear} = ["pv0", 0]`)
+    await expect(openVolume([buildDisk(1, text, content)], 'v0')).rejects.toMatchObject({
+      code: 'IMG_CORRUPT',
+    })
+  })
+
   it('headers of metadata areas with any field changed', async () => {
     const good = buildDisk(4, volume('v0', segments[0] as string), new Uint8Array(4 * extentSize))
     await fc.assert(
