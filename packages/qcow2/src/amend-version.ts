@@ -2,6 +2,7 @@ import { type AmendContext, alignUp, type ImageError, viewOf, writeU64BE } from 
 import { rewriteHeader } from './amend-header.js'
 import { expandZeros } from './amend-zeros.js'
 import { readBitmapInfo } from './bitmap-info.js'
+import { TWO32 } from './entries.js'
 import { qcow2Error } from './errors.js'
 import { ExtensionType, makeFeatureNames } from './extensions.js'
 import { knownFeatures } from './features.js'
@@ -63,7 +64,8 @@ export async function assertDowngrade(target: WritableImage, size: number): Prom
     const bits = [...header.incompatibleFeatures].reduce((sum, bit) => sum + 2 ** bit, 0)
     throw cannot(target, `Cannot downgrade an image with incompatible features 0x${bits.toString(16)} set`)
   }
-  if (snapshots.some(({ vmStateSize, virtualSize }) => vmStateSize > 0 || virtualSize !== size)) {
+  // The size of a VM state has a field of 32 bits there.
+  if (snapshots.some(({ vmStateSize, virtualSize }) => vmStateSize >= TWO32 || virtualSize !== size)) {
     throw cannot(target, 'Internal snapshots prevent downgrade of image')
   }
   if ((await readBitmapInfo(storage, header)).length > 0) {

@@ -224,6 +224,33 @@ describe.skipIf(!hasQemu)('amend (skipped without qemu-img)', () => {
     })
   })
 
+  it('takes snapshots with VM state to version 2, unless the state is too large for it', async () => {
+    await inDirectory(async (dir, path) => {
+      for (const [vmState, fits] of [
+        [0xffff_ffff, true],
+        [0x1_0000_0000, false],
+      ] as const) {
+        make(dir, { options: 'compat=1.1' }, random(seed))
+        must('qemu-img', 'snapshot', '-c', 'one', path)
+        const bytes = readFileSync(path)
+        const entry = Number(bytes.readBigUInt64BE(64))
+        bytes.writeUInt32BE(fits ? vmState : 0, entry + 32)
+        bytes.writeBigUInt64BE(BigInt(vmState), entry + 40)
+        writeFileSync(path, bytes)
+        const before = seen(dir)
+        const done = amend(dir, { compat: '0.10' })
+        if (fits) await done
+        else await expect(done).rejects.toThrow('Internal snapshots prevent downgrade of image')
+        expect(info(dir)).toMatchObject({ compat: fits ? '0.10' : '1.1' })
+        expect(seen(dir).equals(before)).toBe(true)
+        assertClean('qcow2', path)
+        const disk = await open(dir, false)
+        expect(await disk.snapshots?.list()).toMatchObject([{ name: 'one', vmStateSize: vmState }])
+        await disk.close()
+      }
+    })
+  })
+
   it('refuses what QEMU refuses, in its words', async () => {
     await inDirectory(async (dir) => {
       make(dir, { options: 'compat=1.1', backing: true, snapshots: true }, random(seed))
