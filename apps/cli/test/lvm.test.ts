@@ -89,6 +89,13 @@ describe('a disk with volumes', () => {
     expect(code).toBe(1)
     expect(stderr).toContain('is not complete, so nothing in it is changed: pv1')
     await mustImg(['lvm', 'remove', '--open', 'pv=b.raw', 'a.raw', 'data/fast'], { cwd })
+    // Of a share, what fits in stripes over disks of unequal size; of a size, all or nothing.
+    const unequal = ['-o', 'extent_size=1M', '--pv', 'd.raw,size=5M']
+    await mustImg([...create, ...unequal, '--lv', 'all=100%FREE,stripes=2', 'c.raw', '9M'], { cwd })
+    const [all] = (await group('c.raw', '--open', 'pv=d.raw'))['logical-volumes'] as { size: number }[]
+    expect(all?.size).toBe(8 * mib)
+    const whole = await img([...create, ...unequal, '--lv', 'all=12M,stripes=2', 'e.raw', '9M'], { cwd })
+    expect(whole.stderr).toContain('has no room for')
   })
 
   it('leaves no file where it cannot be made', async () => {

@@ -76,6 +76,8 @@ export interface NewVolume {
   readonly name: string
   /** Bytes; rounded up to whole extents. */
   readonly size: number
+  /** Where there is less room, as much as there is. */
+  readonly atMost?: boolean | undefined
   /** Physical volumes that the data goes round over. Default 1. */
   readonly stripes?: number | undefined
   /** Bytes that go to one before the next. */
@@ -113,13 +115,14 @@ export interface VolumeStore {
    */
   create?(volume: NewVolume, options?: IoOptions): Promise<VolumeInfo>
   /**
-   * Makes a volume larger or smaller; `size` in bytes is rounded up to whole extents.
+   * Makes a volume larger or smaller; `size` in bytes is rounded up to whole extents. `atMost`: where there is less room,
+   * as much as there is.
    * @throws {ImageError} IMG_NOT_FOUND, IMG_NO_SPACE, IMG_UNSUPPORTED; IMG_BAD_OPTION where it gets smaller without `shrink`.
    */
   resize?(
     name: string,
     size: number,
-    options?: IoOptions & { readonly shrink?: boolean },
+    options?: IoOptions & { readonly shrink?: boolean; readonly atMost?: boolean },
   ): Promise<VolumeInfo>
   /** @throws {ImageError} IMG_NOT_FOUND, IMG_UNSUPPORTED where others are built on it. */
   remove?(name: string, options?: IoOptions): Promise<void>

@@ -79,6 +79,10 @@ export interface AllocationSpec {
   readonly only?: readonly string[] | undefined
   /** Go on right behind these, where there is room. */
   readonly after?: readonly SegmentArea[] | undefined
+  /** Each stripe stays on the physical volume of its own part of `after`. */
+  readonly fixed?: boolean | undefined
+  /** Where there is less room, as much as there is. */
+  readonly atMost?: boolean | undefined
 }
 
 /**
@@ -99,7 +103,8 @@ export function allocateExtents(group: VolumeGroup, spec: AllocationSpec): Strip
   const found: Stripe[] = []
   let left = spec.extents / spec.stripes
   while (left > 0) {
-    const runs = next(gaps, left, found.length === 0 ? spec.after : undefined, spec.stripes)
+    const runs = next(gaps, left, found.length === 0 || spec.fixed ? spec.after : undefined, spec)
+    if (runs === undefined && spec.atMost && found.length > 0) break
     if (runs === undefined) throw noRoom(group, spec, gaps)
     const count = Math.min(left, ...runs.map((run) => run.count))
     for (const run of runs) take(gaps, run, count)
@@ -113,13 +118,13 @@ function next(
   gaps: readonly ExtentRun[],
   wanted: number,
   after: readonly SegmentArea[] | undefined,
-  stripes: number,
+  { stripes, fixed }: AllocationSpec,
 ): ExtentRun[] | undefined {
   const following = after?.map(({ name, start, count }) =>
     gaps.find((gap) => gap.pv === name && gap.start === start + count),
   )
   if (following?.length === stripes && following.every((gap) => gap !== undefined)) return following
-  if (stripes === 1) {
+  if (stripes === 1 && !fixed) {
     const gap = gaps.find(({ count }) => count >= wanted) ?? gaps[0]
     return gap && [gap]
   }
@@ -130,6 +135,7 @@ function next(
     const same = after.map(({ name }) => largest.get(name))
     if (same.length === stripes && same.every((gap) => gap !== undefined)) return same
   }
+  if (fixed) return undefined
   const best = [...largest.values()].sort((a, b) => b.count - a.count).slice(0, stripes)
   return best.length === stripes ? best : undefined
 }
@@ -140,17 +146,26 @@ function take(gaps: ExtentRun[], run: ExtentRun, count: number): void {
   else gaps[at] = { ...run, start: run.start + count, count: run.count - count }
 }
 
-function noRoom(group: VolumeGroup, { extents, stripes }: AllocationSpec, gaps: readonly ExtentRun[]): Error {
+function noRoom(
+  group: VolumeGroup,
+  { extents, stripes, fixed }: AllocationSpec,
+  gaps: readonly ExtentRun[],
+): Error {
   const total = [...freeExtents(group).values()].flat().reduce((sum, { count }) => sum + count, 0)
   const volumes = new Set(gaps.map(({ pv }) => pv)).size
   const size = (count: number): string => `${count} extents (${count * group.extentSize} bytes)`
-  const spread = stripes > 1 ? `, in ${stripes} stripes on as many physical volumes` : ''
+  const parts = fixed ? 'parts behind the images' : 'stripes'
+  const spread = stripes > 1 ? `, in ${stripes} ${parts} on as many physical volumes` : ''
   return lvmError(
     'IMG_NO_SPACE',
     `volume group ${group.name} has no room for ${size(extents)}${spread}: ${size(total)} are free`,
     undefined,
     undefined,
-    stripes > 1 && volumes < stripes ? 'fewer stripes, or more physical volumes' : undefined,
+    fixed
+      ? 'each image grows on its own physical volume'
+      : stripes > 1 && volumes < stripes
+        ? 'fewer stripes, or more physical volumes'
+        : undefined,
   )
 }
 

@@ -1,4 +1,4 @@
-import { alignDown, alignUp, type IoOptions, readU64LE, viewOf } from '@img/core'
+import { alignDown, alignUp, type IoOptions, readU64LE, viewOf, writeU64LE } from '@img/core'
 import { lvmError } from './errors.js'
 import { SECTOR } from './limits.js'
 import type { RegionMarks } from './raid-write.js'
@@ -63,13 +63,27 @@ export class MirrorMarks implements RegionMarks, Marks {
     const bytes = new Uint8Array(size <= Math.min(log.size, mostLogBytes) ? size : SECTOR)
     if (bytes.length === size) await readVolume(log, 0, bytes)
     const view = viewOf(bytes)
-    if (view.getUint32(0, true) !== magic || readU64LE(view, 8) !== this.#regions) {
+    const before = readU64LE(view, 8)
+    if (view.getUint32(0, true) !== magic || before > this.#regions || bytes.length < size) {
       throw lvmError(
         'IMG_UNSUPPORTED',
         'the log of the mirror is damaged, or of another size: it is not written',
       )
     }
+    if (before < this.#regions) await this.#enlarge(log, bytes, before)
     return bytes
+  }
+
+  /** The mirror was made larger since the log was written: the new regions are not alike, as the kernel takes them. */
+  async #enlarge(log: Volume, bytes: Uint8Array, before: number): Promise<void> {
+    for (let region = before; region < this.#regions; region++) {
+      const at = bitsAt + Math.floor(region / 8)
+      bytes[at] = (bytes[at] as number) & ~(1 << (region % 8))
+    }
+    await log.write(bitsAt, bytes.subarray(bitsAt))
+    await this.#disks.flush()
+    writeU64LE(viewOf(bytes), 8, this.#regions)
+    await log.write(0, bytes.subarray(0, SECTOR))
   }
 
   #set(region: number, clean: boolean): boolean {

@@ -1,4 +1,5 @@
 import { lvmError } from './errors.js'
+import { extendImages, hasImages } from './extend-images.js'
 import { allocateExtents, areasOf } from './extents.js'
 import type { EditableSection } from './group-editor.js'
 import { SECTOR } from './limits.js'
@@ -9,28 +10,35 @@ import type { LogicalVolume, VolumeGroup } from './volume-group.js'
 /**
  * Finds room behind a volume. Returns what puts it into the metadata.
  * @param more logical extents to be added
+ * @param atMost where there is less room, as much as there is
  * @throws {ImageError} IMG_NO_SPACE, IMG_UNSUPPORTED.
  */
 export function extend(
   group: VolumeGroup,
   volume: LogicalVolume,
   more: number,
-): (target: EditableSection) => void {
+  atMost: boolean,
+): (volumes: Map<string, EditableSection>) => void {
+  const own = (volumes: Map<string, EditableSection>): EditableSection =>
+    volumes.get(volume.name) as EditableSection
   const last = volume.segments.at(-1)
   if (last?.type === 'thin') {
-    return ({ sections }) => sections.get('segment1')?.values.set('extent_count', volume.extents + more)
+    const extents = volume.extents + more
+    return (volumes) => own(volumes).sections.get('segment1')?.values.set('extent_count', extents)
   }
-  assertPlain(group, volume)
+  if (hasImages(volume)) return extendImages(group, volume, more, atMost)
+  assertPlain(group, volume, 'it is not made larger')
   const areas = last === undefined ? [] : areasOf(volume, last)
   const stripes = Math.max(1, areas.length)
   const spec = {
     extents: Math.ceil(more / stripes) * stripes,
     stripes,
     after: areas.length > 0 ? areas : undefined,
+    atMost,
   }
   const found = allocateExtents(group, spec)
   const size = Number(last?.config.values.get('stripe_size') ?? 0) * SECTOR
-  return (target) => appendSegments(target, stripedSegments(found, size || undefined, volume.extents))
+  return (volumes) => appendSegments(own(volumes), stripedSegments(found, size || undefined, volume.extents))
 }
 
 /**
@@ -43,7 +51,7 @@ export function reduce(
   volume: LogicalVolume,
   extents: number,
   shrink: boolean,
-): (target: EditableSection) => void {
+): (volumes: Map<string, EditableSection>) => void {
   if (!shrink) {
     throw lvmError(
       'IMG_BAD_OPTION',
@@ -53,7 +61,7 @@ export function reduce(
       'make the file system in it smaller first, and then ask for it with --shrink',
     )
   }
-  assertPlain(group, volume)
+  assertPlain(group, volume, 'only linear and striped volumes are made smaller')
   const links = [...snapshotLinks(group).values()]
   const taken = links.find(({ origin, store }) => origin === volume.name || store === volume.name)
   if (taken !== undefined) {
@@ -72,11 +80,11 @@ export function reduce(
   const inside = last === undefined ? 0 : extents - last.start
   // The cut is between whole rows of stripes: rather too large than too small.
   const kept = last === undefined ? extents : last.start + Math.ceil(inside / stripes) * stripes
-  return (target) => cutSegments(target, kept)
+  return (volumes) => cutSegments(volumes.get(volume.name) as EditableSection, kept)
 }
 
 /** Only what lies on physical volumes as it is. */
-function assertPlain(group: VolumeGroup, volume: LogicalVolume): void {
+function assertPlain(group: VolumeGroup, volume: LogicalVolume, what: string): void {
   for (const segment of volume.segments) {
     const plain =
       (segment.type === 'striped' || segment.type === 'linear') &&
@@ -84,7 +92,7 @@ function assertPlain(group: VolumeGroup, volume: LogicalVolume): void {
     if (!plain) {
       throw lvmError(
         'IMG_UNSUPPORTED',
-        `${volume.name} is of type ${segment.type}: only linear, striped and thin volumes are resized`,
+        `${volume.name} is of type ${segment.type}: ${what}`,
         undefined,
         undefined,
         'resize it with lvm2: lvextend, lvreduce',

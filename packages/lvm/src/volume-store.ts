@@ -66,11 +66,11 @@ export function volumeStore(parts: StoreParts): VolumeStore {
       if (extents === volume.extents) return describe(name)
       const edit =
         extents > volume.extents
-          ? extend(group, volume, extents - volume.extents)
+          ? extend(group, volume, extents - volume.extents, options?.atMost === true)
           : reduce(group, volume, extents, options?.shrink === true)
       await change(
         `img lvm ${extents > volume.extents ? 'extend' : 'reduce'} ${group.name}/${name}`,
-        (editor) => editor.editVolume(name, edit),
+        (editor) => editor.editVolumes(edit),
         options,
       )
       return describe(name)
@@ -180,7 +180,7 @@ function newVolume(
     throw lvmError('IMG_BAD_OPTION', `${volume.uuid} is not a UUID as LVM has them`)
   }
   const extents = Math.ceil(extentsFor(group, volume.size) / stripes) * stripes
-  const found = allocateExtents(group, { extents, stripes, only: on })
+  const found = allocateExtents(group, { extents, stripes, only: on, atMost: volume.atMost })
   const made = volumeSection({
     uuid: volume.uuid ?? newUuid(random),
     status: ['READ', 'WRITE', 'VISIBLE'],

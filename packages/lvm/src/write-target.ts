@@ -1,4 +1,13 @@
-import { type Allocation, type IoOptions, isPromise, type MaybePromise, type Storage } from '@img/core'
+import {
+  type Allocation,
+  type IoOptions,
+  isPromise,
+  type MaybePromise,
+  type Storage,
+  type ZeroOptions,
+  zeroBlock,
+} from '@img/core'
+import { SECTOR } from './limits.js'
 import { type Volume, volumeView } from './volume.js'
 
 /** A logical volume that is open for writing. */
@@ -8,7 +17,7 @@ export interface Target {
   /** As `ClusterMap.allocate`. */
   allocate(offset: number, length: number, options?: IoOptions): MaybePromise<Allocation>
   /** Makes whole units read as zeros without writing them, as `ClusterMap.zero`. */
-  zero?(offset: number, length: number, options?: IoOptions): MaybePromise<void>
+  zero?(offset: number, length: number, options?: ZeroOptions): MaybePromise<void>
   /** As `ClusterMap.discard`. */
   discard?(offset: number, length: number, options?: IoOptions): MaybePromise<void>
   /**
@@ -64,7 +73,19 @@ export class Disks {
   }
 }
 
-/** A volume that is written where it is. */
+/** Where the disk cannot make zeros by itself. */
+async function writeZeros(
+  storage: Storage,
+  offset: number,
+  length: number,
+  options?: IoOptions,
+): Promise<void> {
+  for (let done = 0; done < length; done += zeroBlock.length) {
+    await storage.write?.(offset + done, zeroBlock.subarray(0, length - done), options)
+  }
+}
+
+/** A volume that is written where it is: zeros and what is given back go down to the disks. */
 export function inPlace(volume: Volume, label: string): Target {
   if (volume.plain !== true) {
     const storage = volumeView(volume, label)
@@ -74,7 +95,30 @@ export function inPlace(volume: Volume, label: string): Target {
     const { storage, hostOffset, length } = run as Extract<typeof run, { kind: 'data' }>
     return { storage, hostOffset, length }
   }
+  const each = async (
+    offset: number,
+    length: number,
+    change: (room: Allocation, length: number) => Promise<void>,
+  ): Promise<void> => {
+    for (let done = 0; done < length; ) {
+      const run = volume.lookup(offset + done, length - done)
+      const room = placed(isPromise(run) ? await run : run)
+      await change(room, room.length)
+      done += room.length
+    }
+  }
   return {
+    unit: SECTOR,
+    zero: (offset, length, options) =>
+      each(offset, length, ({ storage, hostOffset }, size) =>
+        storage.writeZeroes === undefined
+          ? writeZeros(storage, hostOffset, size, options)
+          : storage.writeZeroes(hostOffset, size, options),
+      ),
+    discard: (offset, length, options) =>
+      each(offset, length, async ({ storage, hostOffset }, size) =>
+        storage.discard?.(hostOffset, size, options),
+      ),
     allocate(offset, length) {
       const run = volume.lookup(offset, length)
       return isPromise(run) ? run.then(placed) : placed(run)

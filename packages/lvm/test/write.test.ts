@@ -135,3 +135,34 @@ describe('writing to volumes with large chunks', () => {
     expect(Buffer.compare(read, expected)).toBe(0)
   })
 })
+
+describe('zeros and discards of a linear volume', () => {
+  it('go down to the disk, in what is the volume alone, also below an extent', async () => {
+    const extents = 4
+    const linear = `extent_count = 2 type = "striped" stripe_count = 1 stripes = ["pv0", 1]`
+    const text = volume('v', linear).replaceAll('"READ"', '"READ", "WRITE"')
+    const content = new Uint8Array(extents * extentSize).fill(7)
+    const disk = buildDisk(extents, text, content)
+    const storage = memoryStorage(disk)
+    const passed: [what: string, offset: number, length: number][] = []
+    const { writeZeroes, discard } = storage
+    storage.writeZeroes = async (offset, length, options) => {
+      passed.push(['zero', offset - extentStart, length])
+      await writeZeroes?.call(storage, offset, length, options)
+    }
+    storage.discard = async (offset, length, options) => {
+      passed.push(['discard', offset - extentStart, length])
+      await discard?.call(storage, offset, length, options)
+    }
+    await using image = await openImage(storage, { format: lvm, writable: true, options: { lv: 'v' } })
+    await image.writeZeroes?.(512, 1024)
+    await image.discard?.(extentSize, extentSize)
+    expect(passed).toEqual([
+      ['zero', extentSize + 512, 1024],
+      ['discard', 2 * extentSize, extentSize],
+    ])
+    const now = new Uint8Array(extentSize)
+    await image.read(0, now)
+    expect(now).toEqual(new Uint8Array(extentSize).fill(7).fill(0, 512, 1536))
+  })
+})

@@ -20,7 +20,7 @@ import { Failure } from '../errors.js'
 import { openNamed } from '../open.js'
 import type { ListedOption } from '../option-list.js'
 import { humanSize } from '../sizes.js'
-import { volumeSize } from '../volumes/size-argument.js'
+import { isShare, volumeSize } from '../volumes/size-argument.js'
 import { type DiskSpec, parseDisk, parseVolume, type VolumeSpec } from '../volumes/specs.js'
 
 /** What the command line asks for. */
@@ -170,12 +170,17 @@ function sizeOf(
   const source = [...sources].find(([spec]) => spec.name === name)?.[1]
   const bytes = size === undefined ? source?.size : volumeSize(size, { group: group as never, stripes })
   if (bytes === undefined) throw new Failure(`--lv ${name} needs a size, as in --lv ${name}=8G`)
-  if (source !== undefined && source.size > bytes) {
-    throw new Failure(
-      `Volume ${name} of ${bytes} bytes has no room for the ${source.size} bytes of its source`,
-    )
-  }
+  assertRoom({ name, size: bytes }, source)
   return bytes
+}
+
+/** @throws {Failure} */
+function assertRoom(
+  { name, size }: { readonly name: string; readonly size: number },
+  source: DiskImage | undefined,
+): void {
+  if (source === undefined || source.size <= size) return
+  throw new Failure(`Volume ${name} of ${size} bytes has no room for the ${source.size} bytes of its source`)
 }
 
 interface Job {
@@ -215,8 +220,11 @@ async function makeVolumes(
   for (const spec of specs) {
     const { name, stripes, stripeSize, tags, uuid } = spec
     const size = sizeOf(spec, sources, await store.info())
-    const wanted: NewVolume = { name, size, stripes, stripeSize, tags, uuid }
-    made.push(await store.create(wanted, { signal: job.context.signal() }))
+    const atMost = spec.size !== undefined && isShare(spec.size)
+    const wanted: NewVolume = { name, size, atMost, stripes, stripeSize, tags, uuid }
+    const volume = await store.create(wanted, { signal: job.context.signal() })
+    assertRoom(volume, sources.get(spec))
+    made.push(volume)
   }
   return made
 }

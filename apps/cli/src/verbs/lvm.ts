@@ -19,7 +19,7 @@ import {
   type Verb,
 } from '../verb.js'
 import { type OpenGroup, openGroup, splitVolume } from '../volumes/open-group.js'
-import { volumeSize } from '../volumes/size-argument.js'
+import { isShare, volumeSize } from '../volumes/size-argument.js'
 
 const examples = `
 NAME is VOLUME or GROUP/VOLUME. SIZE is a size, or a share: 100%FREE, 50%VG. More disks of the group: --open pv=FILE.
@@ -186,6 +186,7 @@ async function create(
   const wanted: NewVolume = {
     name,
     size: volumeSize(argument, { group, stripes, on: options.on as string[] | undefined }),
+    atMost: isShare(argument),
     stripes,
     stripeSize:
       options.stripeSize === undefined ? undefined : sizeArgument('stripe size', String(options.stripeSize)),
@@ -212,7 +213,11 @@ async function resize(
   if (verb === 'extend' ? size < now : size > now) {
     throw new Failure(`Volume ${name} has ${now} bytes: ${size} would not ${verb} it`)
   }
-  const made = await able(volumes.resize)(name, size, { shrink: verb === 'reduce', signal: context.signal() })
+  const made = await able(volumes.resize)(name, size, {
+    shrink: verb === 'reduce',
+    atMost: isShare(argument),
+    signal: context.signal(),
+  })
   return `Volume ${group.name}/${made.name} has ${sizeOf(made)} now.`
 }
 

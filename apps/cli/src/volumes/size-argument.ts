@@ -12,6 +12,11 @@ export interface SizeContext {
   readonly now?: number | undefined
 }
 
+/** True for a share of the room: as lvm2 has it, less will do where no more fits. */
+export function isShare(text: string): boolean {
+  return /%(FREE|VG|PVS)$/i.test(text)
+}
+
 /**
  * Bytes of a volume as typed: a size, `+SIZE` or `-SIZE` where it has one now, or a share such as `100%FREE`, `50%VG`.
  * @throws {Failure}
