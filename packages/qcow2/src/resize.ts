@@ -10,7 +10,7 @@ import {
 } from '@img/core'
 import { ALL_SUBCLUSTERS, COPIED_HIGH, TWO32, ZERO_LOW } from './entries.js'
 import { qcow2Error } from './errors.js'
-import { l1Entries } from './header.js'
+import { l1Entries, l2EntryBytes } from './header.js'
 import { MAX_L1_BYTES, SECTOR } from './limits.js'
 import { L1Table } from './tables.js'
 import { clearRange } from './write-clear.js'
@@ -91,6 +91,7 @@ async function grow(
     const { size: held } = target.image.data
     if (held >= before && held < shown) await target.writableData.truncate(shown, options)
   }
+  await dropVmState(target, map, options)
   const entries = l1Entries(size, header)
   const old = target.l1
   if (entries > old.entries) {
@@ -111,6 +112,20 @@ async function grow(
     // Without the room the disk is to be what it was; where not even that can be had, it is larger, and whole.
     await takeBack(target, map, before, held).catch(() => undefined)
     throw error
+  }
+}
+
+/** VM state that QEMU leaves behind the disk, in L2 tables of its own, when it applies a snapshot: no part of a larger disk. */
+async function dropVmState(target: WritableImage, map: WritableMap, options: ResizeOptions): Promise<void> {
+  const { header, clusterSize, l1 } = target
+  const length = (clusterSize / l2EntryBytes(header)) * clusterSize
+  // No disk reaches further than offsets are exact.
+  const end = Math.min(l1.entries, Math.floor(Number.MAX_SAFE_INTEGER / length))
+  for (let index = l1Entries(header.size, header); index < end; index++) {
+    if ((await map.l2.table(index)).offset === 0) continue
+    const range = { offset: index * length, length }
+    await clearRange(target, map.l2, { ...range, content: 'unallocated', keep: 'none' }, options)
+    await dropTables(target, map.l2, index, index + 1)
   }
 }
 
