@@ -120,29 +120,39 @@ class CopyBuffers {
   }
 }
 
-/** Fills `bytes` with a batch: what can be had at once right now, the rest with the promise that is returned. */
+/**
+ * Fills `bytes` with a batch: what can be had at once right now, the rest with the promise that is returned. It settles
+ * once nothing is read any more, with the error of the first part that failed.
+ */
 function fill(
   { source, signal }: CopyPlan,
   { extents, offset }: Batch,
   bytes: Uint8Array,
   compressed: CompressedSpan,
-): Promise<unknown> | undefined {
-  let pending: Promise<void>[] | undefined
+): Promise<void> | undefined {
+  const pending: Promise<void>[] = []
   for (const extent of extents) {
     const at = extent.offset - offset
     const part = bytes.subarray(at, at + extent.length)
-    if (extent.kind === 'data' && extent.hole !== true) {
-      const { storage, hostOffset } = extent
-      if (storage.readSync?.(hostOffset, part)) continue
-      pending ??= []
-      pending.push(storage.read(hostOffset, part, { signal }))
-    } else if (extent.kind === 'compressed') {
-      if (compressed.fill(extent, part)) continue
-      pending ??= []
-      pending.push(source.read(extent.offset, part, { signal }))
-    } else part.fill(0)
+    try {
+      if (extent.kind === 'data' && extent.hole !== true) {
+        const { storage, hostOffset } = extent
+        if (!storage.readSync?.(hostOffset, part)) pending.push(storage.read(hostOffset, part, { signal }))
+      } else if (extent.kind === 'compressed') {
+        if (!compressed.fill(extent, part)) pending.push(source.read(extent.offset, part, { signal }))
+      } else part.fill(0)
+    } catch (error) {
+      pending.push(Promise.reject(error))
+      break
+    }
   }
-  return pending && Promise.all(pending)
+  return pending.length === 0 ? undefined : settled(pending)
+}
+
+async function settled(pending: readonly Promise<void>[]): Promise<void> {
+  for (const outcome of await Promise.allSettled(pending)) {
+    if (outcome.status === 'rejected') throw outcome.reason
+  }
 }
 
 async function writeBatch(

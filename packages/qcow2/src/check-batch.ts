@@ -54,6 +54,11 @@ export async function* batches(
   yield await readBatch(file, batch, clusterSize, buffer)
 }
 
+/** What cannot be read rejects, even where it is found at once: other reads may be under way. */
+async function readPart(file: CheckedFile, offset: number, part: Uint8Array): Promise<void> {
+  if (!file.readNow(offset, part)) await file.read(offset, part)
+}
+
 async function readBatch(
   file: CheckedFile,
   batch: readonly { readonly index: number; readonly offset: number }[],
@@ -67,7 +72,7 @@ async function readBatch(
     let count = 1
     while (batch[first + count]?.offset === offset + count * clusterSize) count++
     const part = bytes.subarray(first * clusterSize, (first + count) * clusterSize)
-    if (!file.readNow(offset, part)) later.push(file.read(offset, part))
+    later.push(readPart(file, offset, part))
     first += count
   }
   await Promise.all(later)
