@@ -1,3 +1,5 @@
+import { stripVTControlCharacters } from 'node:util'
+
 /**
  * @typedef {{ passed: number, failed: number, skipped: number }} Counts
  *
@@ -6,7 +8,7 @@
  * @property {number} numFailedTests
  * @property {number} numPendingTests
  * @property {number} numTodoTests
- * @property {{ name: string, status: string, assertionResults: { status: string, fullName: string }[] }[]} testResults
+ * @property {{ name: string, status: string, message?: string, assertionResults: { status: string, fullName: string, failureMessages?: string[] }[] }[]} testResults
  */
 
 /**
@@ -44,8 +46,26 @@ export function sumReports(reports) {
   return { lines, total }
 }
 
+/** Lines of an error's message and stack that are printed. */
+const messageLines = 12
+
 /**
- * A line for each test that did not pass, failures last.
+ * The beginnings of messages, indented.
+ * @param {readonly string[]} messages
+ * @returns {string[]}
+ */
+function indented(messages) {
+  return messages.flatMap((message) =>
+    stripVTControlCharacters(message)
+      .split('\n')
+      .filter((line) => line.trim() !== '')
+      .slice(0, messageLines)
+      .map((line) => `    ${line}`),
+  )
+}
+
+/**
+ * A line for each test that did not pass, failures last, with what went wrong.
  * @param {readonly { name: string, report: Report | undefined }[]} reports
  * @returns {string[]}
  */
@@ -57,12 +77,12 @@ export function notPassed(reports) {
   for (const { name, report } of reports) {
     for (const file of report?.testResults ?? []) {
       const tests = file.assertionResults.filter(({ status }) => status !== 'passed')
-      for (const { status, fullName } of tests) {
-        const [list, word] = status === 'failed' ? [failed, 'failed'] : [skipped, 'skipped']
-        list.push(`${word}  ${name}: ${fullName}`)
+      for (const { status, fullName, failureMessages = [] } of tests) {
+        if (status !== 'failed') skipped.push(`skipped  ${name}: ${fullName}`)
+        else failed.push(`failed  ${name}: ${fullName}`, ...indented(failureMessages))
       }
       if (file.status === 'failed' && !tests.some(({ status }) => status === 'failed')) {
-        failed.push(`failed  ${name}: ${file.name} does not load`)
+        failed.push(`failed  ${name}: ${file.name} does not load`, ...indented([file.message ?? '']))
       }
     }
   }

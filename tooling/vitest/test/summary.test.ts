@@ -11,11 +11,15 @@ const report = {
       name: '/a.test.ts',
       status: 'failed',
       assertionResults: [
-        { status: 'failed', fullName: 'adds' },
+        {
+          status: 'failed',
+          fullName: 'adds',
+          failureMessages: ['AssertionError: expected 3\nto be 4\n\n    at a.test.ts:3:1'],
+        },
         { status: 'passed', fullName: 'subtracts' },
       ],
     },
-    { name: '/b.test.ts', status: 'failed', assertionResults: [] },
+    { name: '/b.test.ts', status: 'failed', message: 'no such module', assertionResults: [] },
     {
       name: '/c.test.ts',
       status: 'passed',
@@ -37,10 +41,14 @@ test('the sum counts a missing report as a failure', () => {
   expect(total).toEqual({ passed: 3, failed: 3, skipped: 3 })
 })
 
-test('what did not pass is named, failures last', () => {
+test('what did not pass is named, failures last and with what went wrong', () => {
   expect(notPassed([{ name: 'packages/raw', report }])).toEqual([
     'skipped  packages/raw: needs qemu-img',
     'failed  packages/raw: adds',
+    '    AssertionError: expected 3',
+    '    to be 4',
+    '        at a.test.ts:3:1',
     'failed  packages/raw: /b.test.ts does not load',
+    '    no such module',
   ])
 })
