@@ -89,6 +89,12 @@ describe('a disk with volumes', () => {
     expect(code).toBe(1)
     expect(stderr).toContain('is not complete, so nothing in it is changed: pv1')
     await mustImg(['lvm', 'remove', '--open', 'pv=b.raw', 'a.raw', 'data/fast'], { cwd })
+    // Extents smaller than a stripe are no matter to a linear volume; a share may be of the volume itself.
+    await mustImg(['create', '-q', '-f', 'lvm', '-o', 'extent_size=1k', '--lv', 'x=1M', 'f.raw', '8M'], {
+      cwd,
+    })
+    await mustImg(['lvm', 'extend', '-q', 'f.raw', 'x', '+50%LV'], { cwd })
+    expect((await group('f.raw'))['logical-volumes']).toMatchObject([{ size: 1.5 * mib }])
     // Of a share, what fits in stripes over disks of unequal size; of a size, all or nothing.
     const unequal = ['-o', 'extent_size=1M', '--pv', 'd.raw,size=5M']
     await mustImg([...create, ...unequal, '--lv', 'all=100%FREE,stripes=2', 'c.raw', '9M'], { cwd })

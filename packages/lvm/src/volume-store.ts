@@ -166,11 +166,15 @@ function newVolume(
   { time, host }: { readonly time: number; readonly host: string },
   random: Random,
 ): EditableSection {
-  const { stripes = 1, stripeSize = defaultStripeSize, tags = [], on } = volume
+  const { stripes = 1, tags = [], on } = volume
+  const stripeSize = volume.stripeSize ?? Math.min(defaultStripeSize, group.extentSize)
+  const striped = stripes > 1 || volume.stripeSize !== undefined
   if (!Number.isSafeInteger(stripes) || stripes < 1 || stripes > 128) {
     throw lvmError('IMG_BAD_OPTION', `a volume cannot have ${stripes} stripes: 1 to 128 are possible`)
   }
-  if (stripeSize < 4096 || !Number.isInteger(Math.log2(stripeSize)) || stripeSize > group.extentSize) {
+  const possible =
+    stripeSize >= 4096 && Number.isInteger(Math.log2(stripeSize)) && stripeSize <= group.extentSize
+  if (striped && !possible) {
     throw lvmError(
       'IMG_BAD_OPTION',
       `a stripe size of ${stripeSize} bytes is not possible: a power of two from 4096 to the extent size, ${group.extentSize}`,

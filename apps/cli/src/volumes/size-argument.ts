@@ -14,7 +14,7 @@ export interface SizeContext {
 
 /** True for a share of the room: as lvm2 has it, less will do where no more fits. */
 export function isShare(text: string): boolean {
-  return /%(FREE|VG|PVS)$/i.test(text)
+  return /%(FREE|VG|PVS|LV)$/i.test(text)
 }
 
 /**
@@ -22,13 +22,22 @@ export function isShare(text: string): boolean {
  * @throws {Failure}
  */
 export function volumeSize(text: string, { group, stripes = 1, on = [], now }: SizeContext): number {
-  const share = /^(\+?)(\d+)%(FREE|VG|PVS)$/i.exec(text)
+  const share = /^(\+?)(\d+)%(FREE|VG|PVS|LV)$/i.exec(text)
   if (share !== null) {
     const [, sign, percent, of = ''] = share
     const named = on.length === 0 ? [] : group.physicalVolumes.filter(({ name }) => on.includes(name))
     const sum = (key: 'free' | 'size'): number =>
       named.length === 0 ? group[key] : named.reduce((total, pv) => total + pv[key], 0)
-    const whole = /free/i.test(of) ? sum('free') : /pvs/i.test(of) ? sum('size') : group.size
+    if (/^lv$/i.test(of) && now === undefined) {
+      throw new Failure(`${text}: a volume that is made has no size yet to take a share of`)
+    }
+    const whole = /^lv$/i.test(of)
+      ? (now ?? 0)
+      : /free/i.test(of)
+        ? sum('free')
+        : /pvs/i.test(of)
+          ? sum('size')
+          : group.size
     const unit = group.extentSize * stripes
     const bytes = Math.floor((whole * Number(percent)) / 100 / unit) * unit
     const size = sign === '+' || (now !== undefined && /free/i.test(of)) ? (now ?? 0) + bytes : bytes
