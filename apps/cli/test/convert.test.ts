@@ -9,7 +9,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { img, mustImg, runProgram, temporaryDirectory } from './support/cli.js'
+import { img, imgBytes, mustImg, runProgram, temporaryDirectory } from './support/cli.js'
 import { makeDisk, sha256 } from './support/content.js'
 import { hasQemu } from './support/qemu.js'
 
@@ -100,6 +100,26 @@ describe('convert', () => {
     const padded = Buffer.alloc(70_144)
     padded.set(other)
     await expectContent('joined.qcow2', 'qcow2', Buffer.concat([disk, padded]))
+  })
+
+  it('joins the parts of a file to the byte, as cat does', async () => {
+    const parts = [100_001, 1, 777, 300_000].map((length, i) =>
+      makeDisk(join(cwd, `part${i}.raw`), length, `part ${i}`),
+    )
+    const names = parts.map((_, i) => `part${i}.raw`)
+    const whole = Buffer.concat(parts)
+    await convert('-f', 'raw', '-O', 'raw', ...names, 'whole.raw')
+    expect(sha256(join(cwd, 'whole.raw'))).toBe(sha256(whole))
+    const { bytes } = await imgBytes(['convert', '-f', 'raw', '-O', 'raw', ...names, '-'], { cwd })
+    expect(sha256(bytes)).toBe(sha256(whole))
+    const filled = Buffer.alloc(Math.ceil(whole.length / 512) * 512)
+    filled.set(whole)
+    for (const format of ['qcow2', 'vmdk', 'vdi', 'qcow']) {
+      await convert('-f', 'raw', '-O', format, ...names, `whole.${format}`)
+      await convert('-f', format, '-O', 'raw', `whole.${format}`, 'back.raw')
+      const back = readFileSync(join(cwd, 'back.raw'))
+      expect(sha256(back.subarray(0, filled.length))).toBe(sha256(filled))
+    }
   })
 
   it('replaces a target, through a symbolic link too, and leaves nothing else', async () => {

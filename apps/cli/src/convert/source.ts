@@ -1,4 +1,5 @@
 import {
+  alignUp,
   type BlockDevice,
   concatenate,
   type DiskImage,
@@ -14,6 +15,7 @@ import { statsOf } from '../paths.js'
 import { openSnapshot } from '../snapshots.js'
 import type { ConvertArguments } from './arguments.js'
 import { bytesOf, openInput } from './pipe-input.js'
+import { windowOf } from './window.js'
 
 /** What `convert` reads from: disks, or a pipe. */
 export type Source =
@@ -64,8 +66,8 @@ export async function openSource(
     await close()
     throw error
   }
-  const disks: BlockDevice[] = opened.map(({ disk }) => disk)
-  const whole = disks.length === 1 ? (disks[0] as BlockDevice) : concatenate(disks)
+  const disks = opened.map(({ disk }) => disk)
+  const whole = disks.length === 1 ? (disks[0] as DiskImage) : joined(disks, args.targetFormat === 'raw')
   return {
     kind: 'disk',
     disk: whole,
@@ -73,6 +75,22 @@ export async function openSource(
     images: opened.map(({ image }) => image),
     close,
   }
+}
+
+/**
+ * The disks one after the other, raw ones to the byte, as `cat` does: parts of one file make that file again, whatever
+ * their sizes. `exact`: so is the end; otherwise the whole is filled up to sectors.
+ */
+function joined(disks: readonly DiskImage[], exact: boolean): BlockDevice {
+  const whole = concatenate(
+    disks.map((disk) => {
+      const { size } = disk.storage
+      // A part of a file, told by offset or size, has the length that it was told.
+      const filledUp = disk.format.name === 'raw' && alignUp(size, disk.blockSize) === disk.size
+      return filledUp && size < disk.size ? windowOf(disk, 0, size, size) : disk
+    }),
+  )
+  return exact || whole.size % whole.blockSize === 0 ? whole : windowOf(whole, 0, whole.size)
 }
 
 /** True for standard input, a FIFO or a socket. */

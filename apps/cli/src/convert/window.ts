@@ -1,8 +1,12 @@
 import { alignUp, type BlockDevice, checkRange, type StreamPiece, type StreamReader } from '@img/core'
 
-/** A part of a disk as a disk of its own, filled up with zeros to whole sectors. */
-export function windowOf(disk: BlockDevice, start: number, length: number): BlockDevice {
-  const size = alignUp(length, disk.blockSize)
+/** A part of a disk as a disk of its own, filled up with zeros to `size`: whole sectors, if it is not given. */
+export function windowOf(
+  disk: BlockDevice,
+  start: number,
+  length: number,
+  size: number = alignUp(length, disk.blockSize),
+): BlockDevice {
   return {
     size,
     blockSize: disk.blockSize,
