@@ -1,4 +1,5 @@
 import { readU64LE, viewOf } from './bytes.js'
+import { readBytes } from './partitions/read-bytes.js'
 import type { IoOptions } from './storage.js'
 
 /** A partition of a disk. */
@@ -46,7 +47,7 @@ export async function readPartitions(
   options?: IoOptions,
 ): Promise<readonly Partition[]> {
   if (disk.size < sector) return []
-  const view = viewOf(await read(disk, 0, sector, options))
+  const view = viewOf(await readBytes(disk, 0, sector, options))
   if (view.getUint16(510, true) !== bootSignature) return []
   const entries = mbrEntries(view)
   // The first sector of a file system ends with the same signature: there these bytes are code.
@@ -109,7 +110,7 @@ async function readMbr(
   for (let table = container.start; table !== 0 && !seen.has(table) && seen.size < maxPartitions; number++) {
     seen.add(table)
     if ((table + 1) * sector > disk.size) break
-    const view = viewOf(await read(disk, table * sector, sector, options))
+    const view = viewOf(await readBytes(disk, table * sector, sector, options))
     if (view.getUint16(510, true) !== bootSignature) break
     const [first, second] = mbrEntries(view)
     if (first && first.type !== 0) addMbr(number, table + first.start, first)
@@ -124,14 +125,14 @@ async function readGpt(
   options?: IoOptions,
 ): Promise<Partition[] | undefined> {
   if (disk.size < sectorSize * 2) return undefined
-  const header = await read(disk, sectorSize, sector, options)
+  const header = await readBytes(disk, sectorSize, sector, options)
   if (new TextDecoder('latin1').decode(header.subarray(0, 8)) !== gptMagic) return undefined
   const view = viewOf(header)
   const offset = readU64LE(view, 72) * sectorSize
   const count = Math.min(view.getUint32(80, true), maxPartitions)
   const size = view.getUint32(84, true)
   if (size < 128 || size > 4096 || offset + count * size > disk.size) return undefined
-  const table = await read(disk, offset, count * size, options)
+  const table = await readBytes(disk, offset, count * size, options)
   const found: Partition[] = []
   for (let index = 0; index < count; index++) {
     const bytes = table.subarray(index * size, index * size + 128)
@@ -162,15 +163,4 @@ function add(found: Partition[], disk: PartitionedDisk, partition: Partition): v
   const { offset, size } = partition
   if (offset <= 0 || size <= 0 || offset >= disk.size) return
   found.push({ ...partition, size: Math.min(size, disk.size - offset) })
-}
-
-async function read(
-  disk: PartitionedDisk,
-  offset: number,
-  length: number,
-  options?: IoOptions,
-): Promise<Uint8Array> {
-  const bytes = new Uint8Array(length)
-  await disk.read(offset, bytes, options)
-  return bytes
 }

@@ -1,32 +1,7 @@
-import { accessSync, constants } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { delimiter, join } from 'node:path'
 import { chromium } from 'playwright-core'
-
-const names = ['chromium', 'chromium-browser', 'google-chrome-stable', 'google-chrome', 'chrome']
-
-/** The browser of `IMG_CHROMIUM`, else the first on PATH; undefined where there is none. */
-export const chromiumPath: string | undefined = process.env.IMG_CHROMIUM ?? find()
-
-/** For the name of a test that is skipped without a browser. */
-export const needsChromium: string =
-  chromiumPath === undefined ? ' (skipped: no Chromium on PATH; IMG_CHROMIUM may name one)' : ''
-
-function find(): string | undefined {
-  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
-    for (const name of names) {
-      const path = join(folder, process.platform === 'win32' ? `${name}.exe` : name)
-      try {
-        accessSync(path, constants.X_OK)
-        return path
-      } catch {
-        // Not there: look further.
-      }
-    }
-  }
-  return undefined
-}
+import { chromiumArguments, chromiumPath } from '../../../core/test/browser/chromium.js'
 
 /** What the kit found in the page. */
 export interface Found {
@@ -49,7 +24,7 @@ export async function runInChromium(script: string): Promise<Found> {
   const browser = await chromium.launch({
     executablePath: chromiumPath,
     headless: true,
-    args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking'],
+    args: [...chromiumArguments],
   })
   try {
     const page = await browser.newPage()

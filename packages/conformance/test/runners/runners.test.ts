@@ -3,11 +3,12 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { chromiumPath, needsChromium } from '../../../core/test/browser/chromium.js'
 import { formatConformance, type Runner } from '../../src/index.js'
 import { reads } from '../broken/reads.js'
 import { toy } from '../toy/format.js'
 import { bundle, bundleText } from './bundle.js'
-import { chromiumPath, needsChromium, runInChromium } from './chromium.js'
+import { runInChromium } from './chromium.js'
 
 let folder: string
 

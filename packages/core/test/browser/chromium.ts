@@ -3,7 +3,9 @@ import { delimiter, join } from 'node:path'
 import { type Browser, chromium, type Page } from 'playwright-core'
 
 const names = ['chromium', 'chromium-browser', 'google-chrome-stable', 'google-chrome', 'chrome']
-const args = [
+
+/** Keeps it from the network, and lets it run as root. */
+export const chromiumArguments: readonly string[] = [
   '--no-sandbox',
   '--disable-gpu',
   '--disable-quic',
@@ -46,7 +48,11 @@ export interface TestPage {
 /** Starts Chromium and opens a page that sets `globalThis.ready` once its script has run. */
 export async function openTestPage(url: string): Promise<TestPage> {
   if (chromiumPath === undefined) throw new Error('no Chromium')
-  const browser: Browser = await chromium.launch({ executablePath: chromiumPath, headless: true, args })
+  const browser: Browser = await chromium.launch({
+    executablePath: chromiumPath,
+    headless: true,
+    args: [...chromiumArguments],
+  })
   const complaints: string[] = []
   const page = await browser.newPage()
   page.on('pageerror', (error) => complaints.push(String(error)))
