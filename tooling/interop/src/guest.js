@@ -1,6 +1,6 @@
 // pnpm test:guest: LVM disks that img made or changed, judged by the real lvm2 in a small guest; what lvm2 then changes is read by img.
 import { spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -77,6 +77,20 @@ function fill(group, volume, file) {
   runImg(dir, ['convert', '-n', '--target-image-opts', '-f', 'raw', file, target])
 }
 
+/** Writes random bytes over the whole of a volume. */
+function scramble(group, volume) {
+  const info = runImg(dir, ['info', '--output=json', '-f', 'lvm', ...opening(group, volume), group.disks[0]])
+  writeFileSync(join(dir, 'random'), randomBytes(JSON.parse(info)['virtual-size']))
+  fill(group, volume, 'random')
+}
+
+/** Leaves something in all free room of a group. */
+function soil(group) {
+  lvm(group, 'create', 'soil', '100%FREE')
+  scramble(group, 'soil')
+  lvm(group, 'remove', 'soil')
+}
+
 /** SHA-256 of a volume as img reads it. */
 function sum(group, volume) {
   runImg(dir, ['convert', '-f', 'lvm', ...opening(group, volume), group.disks[0], '-O', 'raw', 'read.raw'])
@@ -117,7 +131,6 @@ function prepare() {
     ['p8', 8],
     ['p12', 12],
     ['p20', 20],
-    ['p24', 24],
   ])
     pattern(name, mib * 2 ** 20)
 
@@ -205,11 +218,29 @@ function prepare() {
   snapshot(thin, '-c', 'again', 's1')
   snapshot(thin, '-d', 's1', 't1')
   thin.volumes.push('t1', 't2', 'shot', 'kept', 'again')
+  // RAID made larger into room that is not zero: what is written there, before the kernel makes it alike, must last.
   const parity = fixture('raid5', 'parity')
-  fill(parity, 'r5', 'p24')
+  soil(parity)
+  lvm(parity, 'extend', 'r5', '+8M')
+  lvm(parity, 'extend', 'r5small', '+8M')
+  scramble(parity, 'r5')
   parity.volumes.push('r5', 'r5small')
+  for (const [scenario, volume] of [
+    ['raid1', 'r1'],
+    ['raid10', 'r10'],
+    ['raid6', 'r6'],
+  ]) {
+    const group = fixture(scenario, scenario)
+    soil(group)
+    lvm(group, 'extend', volume, '+8M')
+    scramble(group, volume)
+    group.volumes.push(volume)
+  }
   const mirror = fixture('mirror', 'mirrored')
+  soil(mirror)
+  lvm(mirror, 'extend', 'mdisk', '+8M')
   fill(mirror, 'mcore', 'p12')
+  scramble(mirror, 'mdisk')
   mirror.volumes.push('mcore', 'mdisk')
   const shots = fixture('snapshot-4k', 'shots')
   snapshot(shots, '-d', 'snap2', 'origin')
@@ -233,8 +264,9 @@ function script() {
   // Parity is what the data says, also where img wrote it.
   lines.push(
     'idle() { for i in $(seq 300); do dmsetup status | grep " raid " | grep -qv " idle " || return 0; sleep 0.2; done; }',
-    'idle; for v in r5 r5small; do lvchange --syncaction check parity/$v || fail scrub $v; done; idle',
-    'for n in $(lvs --noheadings -o raid_mismatch_count parity); do [ $n = 0 ] || fail $n mismatches; done',
+    'idle; for v in parity/r5 parity/r5small raid1/r1 raid10/r10 raid6/r6; do lvchange --syncaction check $v || fail scrub $v; done; idle',
+    'for n in $(lvs --noheadings -o raid_mismatch_count parity raid1 raid10 raid6); do [ $n = 0 ] || fail $n mismatches; done',
+    'lvs -a -o+raid_sync_action,raid_mismatch_count,copy_percent parity raid1 raid10 raid6 mirrored',
     'lvs --noheadings -o raid_mismatch_count parity | grep -q 0 || fail no scrub',
   )
   for (const volume of ['plain/root', 'grown/root']) {
