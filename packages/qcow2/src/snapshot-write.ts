@@ -20,6 +20,7 @@ import { MAX_NAME_BYTES, serialiseSnapshot } from './snapshot-entry.js'
 import { countReachable, freeReachable, syncCopied } from './snapshot-refcounts.js'
 import { L1Table, tableBytes, tableWords } from './tables.js'
 import { l1Clusters, type WritableImage } from './write-image.js'
+import type { L2Editor } from './write-l2.js'
 import type { WritableMap } from './write-map.js'
 
 /**
@@ -52,8 +53,6 @@ export async function createSnapshot(
   }
   await target.begin()
   await target.settle(options)
-  // What fails from here to the new header leaves leaked clusters at most.
-  await countReachable(target, map.l2, l1, options)
   const l1TableOffset = await copyL1(target, l1.offset, l1.entries, l1.entries, options)
   const ids = snapshots.map(({ id }) => Number.parseInt(id, 10)).filter((id) => Number.isSafeInteger(id))
   const id = `${ids.reduce((a, b) => Math.max(a, b), 0) + 1}`
@@ -65,13 +64,55 @@ export async function createSnapshot(
     virtualSize: header.size,
     date: Date.now(),
   })
-  const table = await rawEntries(target, snapshots, options)
-  await target.commit(options)
-  await syncCopied(target, map.l2, options)
-  await replaceTable(target, [...table, entry], options)
+  const table = [...(await rawEntries(target, snapshots, options)), entry]
+  const stored = await storeUses(
+    target,
+    map.l2,
+    { offset: l1TableOffset, entries: l1.entries },
+    table,
+    options,
+  )
+  await switchTable(target, stored, options)
   target.guard.add('L1 table of a snapshot', l1TableOffset, l1.entries * 8)
   await target.settle(options)
   return target.snapshots.at(-1) as Snapshot
+}
+
+/**
+ * Counts the uses of a new snapshot and stores the table that names it, all but the header. What fails is undone as far as
+ * the file can be written; otherwise, and where the power fails, leaked clusters and COPIED flags are left.
+ */
+async function storeUses(
+  target: WritableImage,
+  l2: L2Editor,
+  copy: { readonly offset: number; readonly entries: number },
+  entries: readonly Uint8Array[],
+  options?: IoOptions,
+): Promise<StoredTable> {
+  const giveBack = (): Promise<void> =>
+    target.allocator.free([{ offset: copy.offset, length: copy.entries * 8 }])
+  try {
+    await countReachable(target, l2, target.l1, options)
+  } catch (error) {
+    await giveBack()
+    throw error
+  }
+  try {
+    await target.commit(options)
+    await syncCopied(target, l2, options)
+    return await storeTable(target, entries, options)
+  } catch (error) {
+    try {
+      await freeReachable(target, l2, target.l1)
+      await giveBack()
+      await target.settle()
+      await syncCopied(target, l2)
+      await target.settle()
+    } catch {
+      // What went wrong first is told.
+    }
+    throw error
+  }
 }
 
 /**
@@ -166,8 +207,13 @@ async function copyL1(
   for (let at = 0; at < words.length; at += 2) words[at] = ((words[at] as number) & ~COPIED_HIGH) >>> 0
   const count = l1Clusters(to, clusterSize)
   const offset = await target.allocator.takeAll(count)
-  await fillZeros(storage, offset, count * clusterSize, options ?? {})
-  await storage.write(offset, tableBytes(words), options)
+  try {
+    await fillZeros(storage, offset, count * clusterSize, options ?? {})
+    await storage.write(offset, tableBytes(words), options)
+  } catch (error) {
+    await target.allocator.free([{ offset, length: count * clusterSize }])
+    throw error
+  }
   return offset
 }
 
@@ -188,37 +234,67 @@ export async function rawEntries(
   })
 }
 
+/** A snapshot table that the header does not point at yet. */
+interface StoredTable {
+  readonly offset: number
+  readonly count: number
+}
+
 /** Writes a snapshot table in a new place, and then points the header at it in one write. */
 export async function replaceTable(
   target: WritableImage,
   entries: readonly Uint8Array[],
   options?: IoOptions,
 ): Promise<void> {
-  const { storage, header, clusterSize, guard } = target
+  await switchTable(target, await storeTable(target, entries, options), options)
+}
+
+/** Writes a snapshot table in a new place; it and all before it is durable then. */
+async function storeTable(
+  target: WritableImage,
+  entries: readonly Uint8Array[],
+  options?: IoOptions,
+): Promise<StoredTable> {
+  const { storage, clusterSize, allocator } = target
   const length = entries.reduce((sum, entry) => sum + entry.length, 0)
   if (length > MAX_SNAPSHOT_TABLE_BYTES) {
     throw qcow2Error('IMG_UNSUPPORTED', 'Snapshot table too large', storage.label)
   }
-  const old = { offset: header.snapshotsOffset, length: snapshotTableBytes(target) }
-  let offset = 0
-  if (length > 0) {
-    const bytes = new Uint8Array(alignUp(length, clusterSize))
-    let at = 0
-    for (const entry of entries) {
-      bytes.set(entry, at)
-      at += entry.length
-    }
-    offset = await target.allocator.takeAll(bytes.length / clusterSize)
-    await storage.write(offset, bytes, options)
+  if (length === 0) {
+    await target.settle(options)
+    return { offset: 0, count: 0 }
   }
-  await target.settle(options)
+  const bytes = new Uint8Array(alignUp(length, clusterSize))
+  let at = 0
+  for (const entry of entries) {
+    bytes.set(entry, at)
+    at += entry.length
+  }
+  const offset = await allocator.takeAll(bytes.length / clusterSize)
+  try {
+    await storage.write(offset, bytes, options)
+    await target.settle(options)
+  } catch (error) {
+    await allocator.free([{ offset, length: bytes.length }])
+    throw error
+  }
+  return { offset, count: entries.length }
+}
+
+async function switchTable(
+  target: WritableImage,
+  { offset, count }: StoredTable,
+  options?: IoOptions,
+): Promise<void> {
+  const { storage, header, guard } = target
+  const old = { offset: header.snapshotsOffset, length: snapshotTableBytes(target) }
   const patch = new Uint8Array(12)
-  viewOf(patch).setUint32(0, entries.length)
+  viewOf(patch).setUint32(0, count)
   writeU64BE(viewOf(patch), 4, offset)
-  await target.patchHeader(60, patch, { nbSnapshots: entries.length, snapshotsOffset: offset }, options)
+  await target.patchHeader(60, patch, { nbSnapshots: count, snapshotsOffset: offset }, options)
   await storage.flush(options)
   target.snapshots = await readSnapshots(storage, target.header, target.header.size, options)
   guard.remove(old.offset, old.length)
   if (old.length > 0) await target.allocator.free([old])
-  if (length > 0) guard.add('snapshot table', offset, snapshotTableBytes(target))
+  if (count > 0) guard.add('snapshot table', offset, snapshotTableBytes(target))
 }
