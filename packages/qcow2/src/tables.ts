@@ -38,18 +38,34 @@ export function tableBytes(words: TablePart): Uint8Array {
   return bytes
 }
 
-/** Reads a piece of a table at once; undefined where the storage cannot. */
-function readNow(storage: Storage, offset: number, length: number, what: string): TablePart | undefined {
+/** Reads a piece of a table at once; undefined where the storage cannot. `spare` is memory of that length to read into. */
+function readNow(
+  storage: Storage,
+  offset: number,
+  length: number,
+  what: string,
+  spare?: Uint8Array,
+): TablePart | undefined {
   checkInside(storage, offset, length, what)
   if (storage.readSync === undefined) return undefined
-  const bytes = new Uint8Array(length)
+  const bytes = spare ?? new Uint8Array(length)
   return storage.readSync(offset, bytes) ? tableWords(bytes) : undefined
 }
 
-async function readLater(storage: Storage, offset: number, length: number): Promise<TablePart> {
-  const bytes = new Uint8Array(length)
+async function readLater(
+  storage: Storage,
+  offset: number,
+  length: number,
+  spare?: Uint8Array,
+): Promise<TablePart> {
+  const bytes = spare ?? new Uint8Array(length)
   await storage.read(offset, bytes)
   return tableWords(bytes)
+}
+
+/** The memory that words lie in. */
+function memoryOf(words: TablePart): Uint8Array {
+  return new Uint8Array(words.buffer, words.byteOffset, words.byteLength)
 }
 
 function checkInside(storage: Storage, offset: number, length: number, what: string): void {
@@ -159,8 +175,7 @@ export class L1Table {
   }
 
   #keep(index: number, words: TablePart): TablePart {
-    const empty = isZero(new Uint8Array(words.buffer, words.byteOffset, words.byteLength))
-    const page = empty ? zeroPage : words
+    const page = isZero(memoryOf(words)) ? zeroPage : words
     this.#pages[index] = page
     return page
   }
@@ -198,11 +213,16 @@ export class L2Cache {
   /** Slices that are being changed. */
   readonly #pinned = new Map<number, Slice>()
   readonly #loading = new Map<number, Promise<unknown>>()
+  /** What all slices without entries are, until one is changed: a huge disk with little in it is mostly those. */
+  readonly #zero: TablePart
+  /** Memory of a slice without entries, to read the next one into: as garbage it would pile up until V8 collects. */
+  #spare: Uint8Array | undefined
 
   constructor(storage: Storage, clusterSize: number) {
     this.#storage = storage
     this.sliceBytes = Math.min(clusterSize, MAX_SLICE_BYTES)
     this.#capacity = L2_CACHE_BYTES / this.sliceBytes
+    this.#zero = new Uint32Array(this.sliceBytes / 4)
   }
 
   /**
@@ -215,16 +235,15 @@ export class L2Cache {
       cached.used = true
       return cached.words
     }
-    const words = readNow(this.#storage, offset, this.sliceBytes, 'L2 table')
-    if (words !== undefined) this.#keep(offset, words)
-    return words
+    const words = readNow(this.#storage, offset, this.sliceBytes, 'L2 table', this.#takeSpare())
+    return words && this.#keep(offset, words)
   }
 
   /** Loads the slice at that offset. */
   load(offset: number): Promise<unknown> {
     let loading = this.#loading.get(offset)
     if (loading === undefined) {
-      const started: Promise<unknown> = readLater(this.#storage, offset, this.sliceBytes)
+      const started: Promise<unknown> = readLater(this.#storage, offset, this.sliceBytes, this.#takeSpare())
         .then((words) => {
           // What was forgotten meanwhile, or loaded otherwise and perhaps changed, stays as it is.
           if (this.#loading.get(offset) === started && !this.#slices.has(offset)) this.#keep(offset, words)
@@ -250,9 +269,15 @@ export class L2Cache {
 
   /** Like `slice`, for a change: what it returns stays cached until `unpin`. */
   pin(offset: number): TablePart | undefined {
-    const words = this.slice(offset)
-    const slice = this.#slices.get(offset)
-    if (words !== undefined && slice !== undefined) this.#pinned.set(offset, slice)
+    let words = this.slice(offset)
+    let slice = this.#slices.get(offset)
+    if (words === undefined || slice === undefined) return words
+    if (words === this.#zero) {
+      words = new Uint32Array(words.length)
+      slice = { ...slice, words }
+      this.#slices.set(offset, slice)
+    }
+    this.#pinned.set(offset, slice)
     return words
   }
 
@@ -302,9 +327,21 @@ export class L2Cache {
     }
   }
 
-  #keep(offset: number, words: TablePart): void {
+  #takeSpare(): Uint8Array | undefined {
+    const spare = this.#spare
+    this.#spare = undefined
+    return spare
+  }
+
+  /** Keeps what was read, which is the caller's no more. Returns what is to be used in its place. */
+  #keep(offset: number, read: TablePart): TablePart {
+    const memory = memoryOf(read)
+    const empty = isZero(memory)
+    if (empty) this.#spare = memory
+    const words = empty ? this.#zero : read
     while (this.#slices.size >= this.#capacity && this.#evict());
     this.#slices.set(offset, { words, used: true, from: Number.POSITIVE_INFINITY, to: 0 })
+    return words
   }
 
   /** Second chance: the oldest slice goes unless it was used since it came or was spared last. False: none can go. */
